@@ -1,0 +1,168 @@
+//! How the launcher starts a worker: descriptors by number, the job as fixed arguments, the
+//! meaning of exit codes.
+//!
+//! Arguments are positional and all numbers but the request id. One encoder, one decoder: there
+//! are no options to be confused about.
+
+use std::str::FromStr;
+
+use crate::errand::Envelope;
+use crate::limit::{ArchiveLimits, Setuid};
+use crate::name::RequestId;
+
+/// The worker's name, as its first argument and as its file's.
+pub const WORKER: &str = "airlock-dm-worker";
+
+/// [`Job::Extract`]: the volume's detached mount, ids mapped.
+pub const MOUNT: i32 = 3;
+/// [`Job::Extract`]: the blob, open for reading.
+pub const BLOB: i32 = 4;
+/// [`Job::Extract`]: the pipe for reports, each an encoded [`Answer`](crate::errand::Answer).
+pub const REPORTS: i32 = 5;
+/// [`Job::Extract`]: the user namespace to live in.
+pub const USER_NAMESPACE: i32 = 6;
+/// [`Job::Format`] and [`Job::Check`]: the device, open for what the tool does with it.
+pub const DEVICE: i32 = 3;
+/// [`Job::HoldNamespace`]: a socket on which one byte says that the namespace is there.
+pub const READY: i32 = 3;
+
+/// The worker did not understand its arguments.
+pub const EXIT_BAD_ORDER: u8 = 124;
+/// The worker could not confine itself, or not start its tool: it did nothing.
+pub const EXIT_SANDBOX: u8 = 125;
+
+/// What a worker is started for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Job {
+    /// Makes a user namespace and waits in it to be killed.
+    HoldNamespace,
+    /// Runs mkfs.ext4 on a device.
+    Format,
+    /// Runs `thin_check` on a device.
+    Check,
+    /// Extracts a blob into a mount.
+    Extract(ExtractOrder),
+}
+
+/// What the extraction has to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ExtractOrder {
+    /// What the reports are sent under.
+    pub envelope: Envelope,
+    /// The limits on the archive.
+    pub limits: ArchiveLimits,
+    /// The most address space that the worker may take, in bytes.
+    pub memory: u64,
+}
+
+/// The arguments are no order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("understand the arguments: they are the launcher's to write, not a person's")]
+pub struct InvalidOrder;
+
+impl Job {
+    /// The arguments of a worker, its name first.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![WORKER.to_owned(), self.word().to_owned()];
+        if let Self::Extract(ExtractOrder { envelope, limits, memory }) = self {
+            let Envelope { number, request } = envelope;
+            let ArchiveLimits { entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid } =
+                limits;
+            let setuid = match setuid {
+                Setuid::Keep => 0_u64,
+                Setuid::Strip => 1,
+                Setuid::Reject => 2,
+            };
+            arguments.push(request.to_string());
+            let numbers = [
+                number,
+                entries,
+                file_bytes,
+                total_bytes,
+                ratio,
+                ratio_from_bytes,
+                &setuid,
+                memory,
+            ];
+            arguments.extend(numbers.iter().map(ToString::to_string));
+        }
+        arguments
+    }
+
+    /// Reads what [`arguments`](Self::arguments) writes, the worker's name aside.
+    pub fn parse(arguments: &[&str]) -> Result<Self, InvalidOrder> {
+        match arguments {
+            ["hold-namespace"] => Ok(Self::HoldNamespace),
+            ["format"] => Ok(Self::Format),
+            ["check"] => Ok(Self::Check),
+            ["extract", request, numbers @ ..] => {
+                ExtractOrder::parse(request, numbers).map(Self::Extract)
+            }
+            _ => Err(InvalidOrder),
+        }
+    }
+
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::HoldNamespace => "hold-namespace",
+            Self::Format => "format",
+            Self::Check => "check",
+            Self::Extract(_) => "extract",
+        }
+    }
+}
+
+impl ExtractOrder {
+    fn parse(request: &str, numbers: &[&str]) -> Result<Self, InvalidOrder> {
+        let request = RequestId::try_from(request.to_owned()).map_err(|_invalid| InvalidOrder)?;
+        let numbers: Result<Vec<u64>, _> = numbers.iter().map(|n| u64::from_str(n)).collect();
+        let numbers = numbers.map_err(|_not_a_number| InvalidOrder)?;
+        let &[number, entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid, memory] =
+            numbers.as_slice()
+        else {
+            return Err(InvalidOrder);
+        };
+        let setuid = match setuid {
+            0 => Setuid::Keep,
+            1 => Setuid::Strip,
+            2 => Setuid::Reject,
+            _ => return Err(InvalidOrder),
+        };
+        let limits =
+            ArchiveLimits { entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid };
+        Ok(Self { envelope: Envelope { number, request }, limits, memory })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extract() -> Job {
+        let request = RequestId::try_from("r1".to_owned()).unwrap();
+        let limits = ArchiveLimits { setuid: Setuid::Reject, ..ArchiveLimits::default() };
+        let envelope = Envelope { number: u64::MAX, request };
+        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20 })
+    }
+
+    #[test]
+    fn every_job_is_read_as_it_was_written() {
+        for job in [Job::HoldNamespace, Job::Format, Job::Check, extract()] {
+            let words = job.arguments();
+            let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+            assert_eq!(Job::parse(&words), Ok(job));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let words = extract().arguments();
+        let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+        for length in 0..words.len() {
+            assert_eq!(Job::parse(&words[..length]), Err(InvalidOrder));
+        }
+        for extra in [&["format", "x"][..], &["extract", "R"], &["--help"]] {
+            assert_eq!(Job::parse(extra), Err(InvalidOrder));
+        }
+    }
+}

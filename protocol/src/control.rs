@@ -1,0 +1,174 @@
+//! What an operator's command may ask of the daemon, over `control.sock`.
+//!
+//! Work is submitted as a *run* and then watched: a command that is interrupted leaves its run
+//! going on. `watch` is a long poll: it answers as soon as something is newer than what the caller
+//! has seen, and after a second at the latest.
+
+#![expect(missing_docs, reason = "tarpc generates undocumented items")]
+
+mod fault;
+mod view;
+
+pub use fault::{ErrorClass, Fault};
+pub use view::{
+    DaemonInfo, HealthLine, HealthState, ImageState, ImageView, InvalidRunId, LayerView, Listing,
+    PoolView, RUN_DIGITS, Reused, RunId, RunKind, RunResult, RunState, RunView, SnapshotView,
+    StageState, StageView, StepRecord,
+};
+
+use airlock_policy::name::{RequestId, SnapshotName};
+use airlock_policy::source::Source;
+use serde::{Deserialize, Serialize};
+
+#[tarpc::service]
+pub trait Control {
+    /// Says who the daemon is, and of which helper it knows.
+    async fn hello(request: Hello) -> Result<DaemonInfo, Fault>;
+    /// Starts a pull, an activation or both; answers the run that does it. Work on the same
+    /// subject that is under way already is joined, not started again.
+    async fn submit(request: Submit) -> Result<RunView, Fault>;
+    /// Waits for news of a run.
+    async fn watch(request: Watch) -> Result<RunView, Fault>;
+    /// Lists runs, newest first.
+    async fn runs(request: ListRuns) -> Result<Listing<RunView>, Fault>;
+    /// Shows one run with all its steps.
+    async fn show_run(request: ShowRun) -> Result<RunView, Fault>;
+    /// Cancels a run.
+    async fn cancel(request: ShowRun) -> Result<RunView, Fault>;
+    /// Lists images, by name.
+    async fn images(request: ListAll) -> Result<Listing<ImageView>, Fault>;
+    /// Lists snapshots, by name.
+    async fn snapshots(request: ListAll) -> Result<Listing<SnapshotView>, Fault>;
+    /// Shows one image, by name, source, or 12 or more hex digits of its digest.
+    async fn image(request: Named) -> Result<ImageView, Fault>;
+    /// Shows one snapshot.
+    async fn show_snapshot(request: OneSnapshot) -> Result<SnapshotView, Fault>;
+    /// Takes a snapshot's device away and deletes the snapshot with what was written in it.
+    async fn deactivate(request: OneSnapshot) -> Result<SnapshotView, Fault>;
+    /// Removes an image that is not active: its record, its blobs and its volumes, where no other
+    /// image needs them.
+    async fn remove(request: Named) -> Result<ImageView, Fault>;
+    /// Brings the pool up, and makes it where there is none.
+    async fn pool_setup(request: Ask) -> Result<PoolView, Fault>;
+    /// Says how the pool is.
+    async fn pool_status(request: Ask) -> Result<PoolView, Fault>;
+    /// Says what is well and what is not.
+    async fn health(request: Ask) -> Result<Listing<HealthLine>, Fault>;
+}
+
+/// Asks who the daemon is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// The protocol's version as the caller knows it.
+    pub protocol: u32,
+}
+
+/// A question without any detail.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// The id of the operator's command.
+    pub request: RequestId,
+}
+
+/// Asks for a run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Submit {
+    /// The id of the operator's command.
+    pub request: RequestId,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What a run does.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Fetches, validates and unpacks an image.
+    Pull {
+        /// Where from.
+        source: Source,
+    },
+    /// Activates an image that is here.
+    Activate {
+        /// The image: a name, a source, or 12 or more hex digits of its digest.
+        image: String,
+        /// How.
+        activation: Activation,
+    },
+    /// Pulls, then activates.
+    Run {
+        /// Where from.
+        source: Source,
+        /// How to activate.
+        activation: Activation,
+    },
+}
+
+/// How an image is activated.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Activation {
+    /// The snapshot's name; one made from the image's name where absent.
+    pub name: Option<SnapshotName>,
+    /// Whether the device refuses writes.
+    pub read_only: bool,
+}
+
+/// Waits for news of a run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// The run.
+    pub run: RunId,
+    /// The [`RunView::version`] that the caller has seen.
+    pub seen: u64,
+}
+
+/// Names a run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShowRun {
+    /// The run.
+    pub run: RunId,
+}
+
+/// Asks for runs, a page at a time.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListRuns {
+    /// Whether runs that ended are listed too.
+    pub all: bool,
+    /// [`Listing::next`] of the page before.
+    pub after: Option<String>,
+}
+
+/// Asks for a list, a page at a time.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListAll {
+    /// [`Listing::next`] of the page before.
+    pub after: Option<String>,
+}
+
+/// Names an image: a name, a source, or 12 or more hex digits of its digest.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// The id of the operator's command.
+    pub request: RequestId,
+    /// What the operator wrote.
+    pub image: String,
+}
+
+/// Names a snapshot.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneSnapshot {
+    /// The id of the operator's command.
+    pub request: RequestId,
+    /// The snapshot.
+    pub name: SnapshotName,
+}

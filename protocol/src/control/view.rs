@@ -1,0 +1,356 @@
+//! What the daemon shows. Sizes are bytes, durations milliseconds, times Unix milliseconds.
+
+use std::fmt;
+use std::str::FromStr;
+
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::name::SnapshotName;
+use serde::{Deserialize, Serialize};
+
+use super::fault::Fault;
+use crate::reply::PoolUsage;
+
+/// The text is not a run id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a run id is 8 characters of 0-9 and a-z without i, l, o and u")]
+pub struct InvalidRunId;
+
+/// A run's id: 8 characters of Crockford's base 32, lower case.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(String);
+
+/// The digits of a run id.
+pub const RUN_DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+impl RunId {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = InvalidRunId;
+
+    fn try_from(text: String) -> Result<Self, InvalidRunId> {
+        let well_formed = text.len() == 8 && text.bytes().all(|b| RUN_DIGITS.contains(&b));
+        if well_formed { Ok(Self(text)) } else { Err(InvalidRunId) }
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidRunId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRunId> {
+        text.to_owned().try_into()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(run: RunId) -> Self {
+        run.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Listing<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// What to ask for next; `None` on the last page.
+    pub next: Option<String>,
+}
+
+/// Who the daemon is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct DaemonInfo {
+    /// Its version.
+    pub version: String,
+    /// The protocol's version.
+    pub protocol: u32,
+    /// Its process id.
+    pub pid: u32,
+    /// The helper's version, where it answers.
+    pub helper_version: Option<String>,
+    /// The helper's protocol, where it answers.
+    pub helper_protocol: Option<u32>,
+}
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunKind {
+    /// Fetches, validates and unpacks.
+    Pull,
+    /// Activates what is here.
+    Activate,
+    /// Both.
+    Run,
+}
+
+/// Where a run is as a whole.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It waits for its turn.
+    Queued,
+    /// It goes on.
+    Running,
+    /// It waits before it tries again.
+    Waiting,
+    /// It came to its end.
+    Done,
+    /// It failed for good.
+    Failed,
+    /// The operator cancelled it.
+    Cancelled,
+}
+
+impl RunState {
+    /// Whether nothing more happens.
+    pub const fn is_over(self) -> bool {
+        match self {
+            Self::Queued | Self::Running | Self::Waiting => false,
+            Self::Done | Self::Failed | Self::Cancelled => true,
+        }
+    }
+}
+
+/// A run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RunView {
+    /// Its id.
+    pub run: RunId,
+    /// What it does.
+    pub kind: RunKind,
+    /// What it works on, as people call it: `golang:2`.
+    pub subject: String,
+    /// The source, where it has one.
+    pub source: Option<String>,
+    /// Where it is.
+    pub state: RunState,
+    /// The stages that people see, in order: resolve, download, validate, unpack, activate.
+    pub stages: Vec<StageView>,
+    /// Every attempt at every state so far; filled by `show_run` only.
+    pub steps: Vec<StepRecord>,
+    /// Rises with everything that changes here.
+    pub version: u64,
+    /// When it was submitted.
+    pub submitted_at: i64,
+    /// When it ended.
+    pub ended_at: Option<i64>,
+    /// What came of it, once it is done.
+    pub result: Option<RunResult>,
+    /// Why it failed, once it did; while it waits, why the last attempt did.
+    pub fault: Option<Fault>,
+}
+
+/// A stage of a run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct StageView {
+    /// Its name: `download`.
+    pub name: String,
+    /// Where it is.
+    pub state: StageState,
+    /// Bytes done.
+    pub done_bytes: u64,
+    /// Bytes in all, where known.
+    pub total_bytes: Option<u64>,
+    /// Entries done, where it counts any.
+    pub entries: Option<u64>,
+    /// How long it took, or has taken.
+    pub took_ms: u64,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// One line of what came of it.
+    pub note: Option<String>,
+}
+
+/// Where a stage is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageState {
+    /// Not begun.
+    Pending,
+    /// Going on.
+    Running,
+    /// Failed, and will be tried again.
+    Again,
+    /// Done, by this run.
+    Done,
+    /// There was nothing to do: it was so already.
+    Held,
+    /// Failed for good.
+    Failed,
+}
+
+/// One attempt at one state of a state machine.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct StepRecord {
+    /// The machine: `download`.
+    pub machine: String,
+    /// The state: `check_exists`.
+    pub state: String,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// When it began.
+    pub started_at: i64,
+    /// How long it took; `None` while it goes on.
+    pub took_ms: Option<u64>,
+    /// What came of it, or why it failed.
+    pub outcome: Option<String>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RunResult {
+    /// The image.
+    pub image: String,
+    /// The image's digest.
+    pub digest: Digest,
+    /// The snapshot, where one was activated.
+    pub snapshot: Option<SnapshotName>,
+    /// The snapshot's device: `/dev/airlock/web`.
+    pub device: Option<String>,
+    /// The device's size.
+    pub device_bytes: Option<u64>,
+    /// Whether the device refuses writes.
+    pub read_only: bool,
+    /// What was not done because it was so already.
+    pub reused: Reused,
+    /// Whether anything changed at all.
+    pub changed: bool,
+    /// Bytes fetched from the source.
+    pub fetched_bytes: u64,
+    /// From submission to the end.
+    pub took_ms: u64,
+}
+
+/// What was reused.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Reused {
+    /// The blob was here.
+    pub blob: bool,
+    /// The volume was here.
+    pub volume: bool,
+    /// The snapshot was active.
+    pub snapshot: bool,
+}
+
+/// How far an image is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageState {
+    /// Its blob is here.
+    Downloaded,
+    /// Its volume is sealed.
+    Unpacked,
+    /// It has at least one active snapshot.
+    Active,
+}
+
+/// An image.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ImageView {
+    /// Its name.
+    pub name: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Where it came from, last first.
+    pub sources: Vec<String>,
+    /// How far it is.
+    pub state: ImageState,
+    /// Bytes of its blobs.
+    pub blob_bytes: u64,
+    /// Bytes of its files, once known.
+    pub file_bytes: Option<u64>,
+    /// Its layers, lowest first.
+    pub layers: Vec<LayerView>,
+    /// Its active snapshots.
+    pub snapshots: Vec<SnapshotName>,
+    /// When it was first fetched.
+    pub created_at: i64,
+    /// When it was last pulled or activated.
+    pub used_at: i64,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LayerView {
+    /// The blob.
+    pub blob: BlobDigest,
+    /// Bytes of the blob.
+    pub blob_bytes: u64,
+    /// The digest of the uncompressed tar.
+    pub diff_id: DiffId,
+    /// The identity of this layer on top of those below it.
+    pub chain_id: ChainId,
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of its files.
+    pub file_bytes: u64,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SnapshotView {
+    /// Its name.
+    pub name: SnapshotName,
+    /// The image's name.
+    pub image: String,
+    /// The image's digest.
+    pub digest: Digest,
+    /// Its device.
+    pub device: String,
+    /// Whether the device is there now.
+    pub mapped: bool,
+    /// Whether the device refuses writes.
+    pub read_only: bool,
+    /// The device's size.
+    pub bytes: u64,
+    /// When it was made.
+    pub created_at: i64,
+}
+
+/// The pool.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PoolView {
+    /// How it is; `None` while it is down.
+    pub usage: Option<PoolUsage>,
+    /// Whether this call changed anything.
+    pub changed: bool,
+}
+
+/// How one thing is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// Well.
+    Ok,
+    /// Worth a look.
+    Warning,
+    /// New work is refused.
+    Failed,
+    /// It could not be read.
+    Unknown,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct HealthLine {
+    /// What: `pool`.
+    pub name: String,
+    /// How it is.
+    pub state: HealthState,
+    /// In words and numbers.
+    pub text: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}

@@ -1,0 +1,116 @@
+//! The helper's verbs, one method each. This page is the attack surface.
+//!
+//! Whoever speaks here has the controller's uid and is taken for hostile all the same. So requests
+//! name things (chain ids, digests, snapshot names), never places: no path, device number, mount
+//! option or size crosses. Each verb may be asked again after a lost answer; what the second time
+//! does stands under **Again**. A refusal has changed nothing.
+
+#![expect(missing_docs, reason = "tarpc generates undocumented items")]
+
+use crate::not_done::NotDone;
+use crate::reply::{Inventory, LayerState, Mapped, Outcome, PoolStatus, Welcome};
+use crate::request::{
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, Hello, ListVolumes, Map, QueryPool,
+    SealVolume, Snapshot, Unmap,
+};
+
+#[tarpc::service]
+pub trait DmHelper {
+    /// Says who the helper is, and that both sides speak the same protocol.
+    ///
+    /// - **Changes:** nothing.
+    /// - **Checks:** the protocol's version is the helper's.
+    /// - **Again:** the same answer.
+    /// - **Undone by:** nothing to undo.
+    async fn hello(request: Hello) -> Result<Welcome, NotDone>;
+
+    /// Brings the pool up: attaches its backing devices, checks its metadata, loads its table.
+    ///
+    /// - **Changes:** the first time of all, makes the backing files that the root-owned
+    ///   configuration names and formats the base volume. After a reboot, attaches what is there.
+    /// - **Checks:** backing files that exist are never made anew, resized or cleared; metadata
+    ///   passes `thin_check` before it is used; making files needs `create`.
+    /// - **Again:** answers the pool's status.
+    /// - **Undone by:** nothing on this socket: destroying a pool is for root at the machine.
+    async fn ensure_pool(request: EnsurePool) -> Result<PoolStatus, NotDone>;
+
+    /// Says how full and how well the pool is.
+    ///
+    /// - **Changes:** nothing.
+    /// - **Checks:** nothing; a pool that is not up is an answer.
+    /// - **Again:** the status as it is by then.
+    /// - **Undone by:** nothing to undo.
+    async fn pool_status(request: QueryPool) -> Result<PoolStatus, NotDone>;
+
+    /// Makes the volume that one layer will be extracted into: a thin snapshot of its parent's
+    /// volume, or of the empty base volume.
+    ///
+    /// - **Changes:** one thin device in the pool, one entry in the ledger.
+    /// - **Checks:** the pool is up and not full; the parent is sealed; fewer volumes exist than the
+    ///   configuration allows.
+    /// - **Again:** answers `AlreadyThere` for the same parent, and refuses another one. Never
+    ///   touches the data of a volume that exists.
+    /// - **Undone by:** `delete_volume`.
+    async fn create_volume(request: CreateVolume) -> Result<Outcome, NotDone>;
+
+    /// Extracts a layer's blob into its volume, in a sandboxed worker, and says how far it is.
+    ///
+    /// - **Changes:** the volume's content, while it is not yet filled.
+    /// - **Checks:** every byte is hashed as it is extracted. The blob must have the digest asked
+    ///   for, its tar the diff id, and both together with the parent the volume's chain id;
+    ///   otherwise the volume is deleted. Every entry passes the same policy that the controller
+    ///   applied. One extraction a volume, a bounded number in all, each with a deadline.
+    /// - **Again:** joins the extraction that runs; answers `Applied` once it is done.
+    /// - **Undone by:** `delete_volume`.
+    async fn apply_layer(request: ApplyLayer) -> Result<LayerState, NotDone>;
+
+    /// Seals a filled volume: from now on it is read-only in every table, whoever asks.
+    ///
+    /// - **Changes:** the volume's device is gone from the device table; the ledger says sealed.
+    /// - **Checks:** the layer was applied and flushed.
+    /// - **Again:** answers `AlreadyThere`.
+    /// - **Undone by:** nothing but `delete_volume`.
+    async fn seal_volume(request: SealVolume) -> Result<Outcome, NotDone>;
+
+    /// Takes a thin snapshot of an image's sealed volume.
+    ///
+    /// - **Changes:** one thin device in the pool, one entry in the ledger.
+    /// - **Checks:** the volume is sealed and looks like a root filesystem; the pool is not full.
+    /// - **Again:** answers `AlreadyThere` for the same image and mode; refuses the name for
+    ///   another.
+    /// - **Undone by:** `delete_volume`.
+    async fn snapshot(request: Snapshot) -> Result<Outcome, NotDone>;
+
+    /// Makes a snapshot's block device appear, as `/dev/airlock/NAME`.
+    ///
+    /// - **Changes:** one device in the device table, its node's owner and mode, one link.
+    /// - **Checks:** the snapshot is in the ledger.
+    /// - **Again:** answers the same device.
+    /// - **Undone by:** `unmap`.
+    async fn map(request: Map) -> Result<Mapped, NotDone>;
+
+    /// Makes a snapshot's block device disappear. Its data stays.
+    ///
+    /// - **Changes:** the link and the device are gone.
+    /// - **Checks:** nobody holds the device: never by force, never lazily.
+    /// - **Again:** answers `AlreadyThere`.
+    /// - **Undone by:** `map`.
+    async fn unmap(request: Unmap) -> Result<Outcome, NotDone>;
+
+    /// Deletes a volume or a snapshot, for good.
+    ///
+    /// - **Changes:** one thin device is gone from the pool, and from the ledger.
+    /// - **Checks:** it is not mapped, not being extracted into, and no other volume or snapshot
+    ///   was made from it.
+    /// - **Again:** answers `AlreadyThere`.
+    /// - **Undone by:** nothing.
+    async fn delete_volume(request: DeleteVolume) -> Result<Outcome, NotDone>;
+
+    /// Lists what the ledger knows, a page at a time, in order of thin ids.
+    ///
+    /// - **Changes:** nothing.
+    /// - **Checks:** nothing.
+    /// - **Again:** the list as it is by then.
+    /// - **Undone by:** nothing to undo.
+    async fn list_volumes(request: ListVolumes) -> Result<Inventory, NotDone>;
+}

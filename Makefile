@@ -1,0 +1,43 @@
+# The one entry to working on airlock. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+AIRLOCK_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/airlock
+export AIRLOCK_CACHE
+export PATH := $(AIRLOCK_CACHE)/tools/bin:$(PATH)
+
+.PHONY: help deps build demo test fast lint deny native vm install
+
+help: ## Lists the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+deps: ## Installs what the build and the tests need (asks first on a terminal).
+	@tests/setup/deps.sh
+
+build: ## Builds the programs, as the tests and the demo use them.
+	cargo build --locked --workspace --bins
+
+demo: deps build ## Runs the main job: a real image, from a real S3 server to a block device.
+	@tests/demo/run
+
+test: deps lint deny ## Runs every test, natively and in the VM.
+	@tests/run-all
+
+fast: lint ## The tests that need neither root nor the VM.
+	cargo nextest run --locked --workspace --exclude airlock-tests --exclude airlock-dm-helper
+
+lint: ## rustfmt and clippy, warnings denied.
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+deny: ## Licences, banned crates, fences, sources; advisories where they can be fetched.
+	@tests/setup/deny.sh
+
+native: deps ## Only the tests that run on this kernel.
+	@tests/run-all native
+
+vm: deps ## Only the tests that run in the VM.
+	@tests/run-all vm
+
+install: ## Installs target/release onto this machine (as root; build it first).
+	packaging/install target/release

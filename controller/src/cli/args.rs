@@ -1,0 +1,293 @@
+//! The command line: commands, options, and what `--help` says of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use airlock_policy::name::SnapshotName;
+use airlock_policy::source::{InvalidSource, Source};
+use airlock_protocol::control::RunId;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::help;
+use super::moment;
+
+/// Takes untrusted container images from S3 to sealed thin volumes, and activates them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "airlock",
+    version,
+    disable_help_subcommand = true,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    help_template = "{about}\n{usage-heading} {usage}\n\n{all-args}{after-help}",
+    after_long_help = help::AIRLOCK
+)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Write results as a table for people, or as JSON for programs
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
+    pub(crate) output: OutputFormat,
+    /// Write nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    #[arg(help = "When to use colours; NO_COLOR and CLICOLOR_FORCE are obeyed")]
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    #[arg(hide_short_help = true)]
+    pub(crate) color: ColorWhen,
+    #[arg(help = "The daemon's socket [env: AIRLOCK_SOCKET] [default: /run/airlock/control.sock]")]
+    #[arg(long, global = true, value_name = "PATH", hide_short_help = true)]
+    pub(crate) socket: Option<PathBuf>,
+    #[arg(help = "How to show the progress of a run [env: AIRLOCK_PROGRESS] [default: auto]")]
+    #[arg(long, global = true, value_enum, value_name = "KIND", hide_short_help = true)]
+    pub(crate) progress: Option<ProgressKind>,
+    /// How long to wait, such as 30s or 5m; a run goes on when the waiting ends (exit 8)
+    #[arg(long, global = true, value_name = "DURATION", value_parser = moment::parse_duration)]
+    #[arg(hide_short_help = true)]
+    pub(crate) timeout: Option<Duration>,
+    /// Say more: the ids of request and run in errors
+    #[arg(short, long, global = true, hide_short_help = true)]
+    pub(crate) verbose: bool,
+    /// Print help; --help prints more
+    #[arg(short, long, global = true, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// The form of results.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people; may change.
+    Table,
+    /// For programs; documented and stable.
+    Json,
+}
+
+/// When colours are used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal.
+    Auto,
+    /// Even in a pipe.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// How the progress of a run is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum ProgressKind {
+    /// Moving lines on a terminal, plain ones elsewhere.
+    Auto,
+    /// Moving lines, where the terminal can.
+    Bar,
+    /// A line a change of state, and one every 10 s.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+const SOURCES: &str =
+    "Where from: s3://BUCKET/KEY or tar:FILE, each with an optional @sha256:DIGEST";
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Fetch, validate and unpack images
+    #[command(after_long_help = help::PULL)]
+    Pull {
+        #[arg(required = true, value_name = "SOURCE", value_parser = parse_source, help = SOURCES)]
+        sources: Vec<Source>,
+    },
+    /// Make an image that is here appear as a block device
+    #[command(after_long_help = help::ACTIVATE)]
+    Activate {
+        /// The image: its name, a source, or 12 or more hex digits of its digest
+        image: String,
+        #[command(flatten)]
+        how: ActivationArgs,
+    },
+    /// Pull and activate; starts no process
+    ///
+    /// Starts no process: pulls images and activates them. Prints the devices and nothing else to
+    /// stdout.
+    #[command(after_long_help = help::RUN)]
+    Run {
+        #[arg(required = true, value_name = "SOURCE", value_parser = parse_source, help = SOURCES)]
+        sources: Vec<Source>,
+        #[command(flatten)]
+        how: ActivationArgs,
+    },
+    /// List images
+    #[command(after_long_help = help::IMAGES)]
+    Images(ListArgs),
+    /// List activated images
+    #[command(after_long_help = help::SNAPSHOTS)]
+    Snapshots(ListArgs),
+    /// Show images and snapshots in full
+    #[command(after_long_help = help::INSPECT)]
+    Inspect {
+        /// An image or a snapshot; with -q only the exit status tells whether it is there
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Take devices away, with what was written to them
+    #[command(after_long_help = help::DEACTIVATE)]
+    Deactivate {
+        /// The snapshot
+        #[arg(required = true, value_name = "SNAPSHOT")]
+        snapshots: Vec<SnapshotName>,
+        /// Take one that is not there for one that is gone
+        #[arg(long)]
+        if_exists: bool,
+    },
+    /// Remove images that are not active
+    #[command(after_long_help = help::RM)]
+    Rm {
+        /// The image: its name, a source, or 12 or more hex digits of its digest
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// Take one that is not there for one that is gone
+        #[arg(long)]
+        if_exists: bool,
+    },
+    /// Bring the pool of volumes up, or say how it is
+    #[command(after_long_help = help::POOL)]
+    Pool {
+        #[command(subcommand)]
+        action: PoolAction,
+    },
+    /// List, show and watch runs
+    #[command(after_long_help = help::RUNS, args_conflicts_with_subcommands = true)]
+    Runs {
+        /// List those that ended too
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        list: ListArgs,
+        #[command(subcommand)]
+        action: Option<RunsAction>,
+    },
+    /// Cancel runs
+    #[command(after_long_help = help::CANCEL)]
+    Cancel {
+        /// The run
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<RunId>,
+    },
+    /// Say what is well and what is not
+    #[command(after_long_help = help::DOCTOR)]
+    Doctor {
+        /// Look at this host alone: needs no daemon, helper, pool, database or configuration
+        #[arg(long)]
+        preflight: bool,
+    },
+    /// Be the daemon: fetch, validate, keep the records
+    #[command(after_long_help = help::DAEMON)]
+    Daemon {
+        /// The configuration [default: /etc/airlock/daemon.toml, where there is one]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print the versions of command, daemon and helper
+    #[command(after_long_help = help::VERSION)]
+    Version,
+    /// Print a completion script for a shell
+    #[command(after_long_help = help::COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to activate.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ActivationArgs {
+    /// The snapshot's name, and its device's beneath /dev/airlock [default: the image's]
+    #[arg(long)]
+    pub(crate) name: Option<SnapshotName>,
+    /// Make a device that refuses writes
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+/// How to list.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Leave no column out, however narrow the terminal
+    #[arg(long)]
+    pub(crate) wide: bool,
+    /// Show times as ages, or exactly, in UTC
+    #[arg(long, value_enum, value_name = "FORM", default_value = "age")]
+    pub(crate) time: TimeForm,
+}
+
+/// How times are shown in tables.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum TimeForm {
+    /// `3m ago`.
+    Age,
+    /// RFC 3339.
+    Utc,
+}
+
+/// What to do with the pool.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Subcommand)]
+pub(crate) enum PoolAction {
+    /// Bring the pool up, and make it where there is none
+    #[command(after_long_help = help::POOL)]
+    Setup,
+    /// Say how full and how well the pool is
+    #[command(after_long_help = help::POOL)]
+    Status,
+}
+
+/// What to do with a run.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum RunsAction {
+    /// Show a run with every attempt at every step
+    #[command(after_long_help = help::RUNS)]
+    Show {
+        /// The run
+        run: RunId,
+    },
+    /// Watch a run to its end
+    #[command(after_long_help = help::RUNS)]
+    Watch {
+        /// The run
+        run: RunId,
+    },
+}
+
+/// The same commands without their types, for completion scripts.
+pub(crate) fn definition() -> clap::Command {
+    <CommandLine as clap::CommandFactory>::command()
+}
+
+/// Parses a source; a relative file is taken as seen from here, for the daemon has its own folder.
+fn parse_source(text: &str) -> Result<Source, InvalidSource> {
+    let (file, pin) = match text.rsplit_once("@sha256:") {
+        Some((file, hex)) => (file, Some(hex)),
+        None => (text, None),
+    };
+    let Some(file) = file.strip_prefix("tar:").filter(|file| !file.is_empty()) else {
+        return text.parse();
+    };
+    let path = std::path::absolute(file).map_err(|_no_current_folder| InvalidSource::Path)?;
+    let path = path.to_str().ok_or(InvalidSource::Path)?;
+    match pin {
+        Some(hex) => format!("tar:{path}@sha256:{hex}").parse(),
+        None => format!("tar:{path}").parse(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Every key of `daemon.toml`: its meaning, unit, range and default, said once.
+
+use std::path::PathBuf;
+
+use airlock_policy::limit::{ArchiveLimits, Setuid};
+use airlock_policy::size::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use super::timespan::TimeSpan;
+
+/// A key of `daemon.toml`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Key {
+    /// The section, empty at the top of the file.
+    pub section: &'static str,
+    /// The name inside its section.
+    pub name: &'static str,
+    /// What it means, with unit, range and default.
+    pub doc: &'static str,
+}
+
+impl Key {
+    /// The name with its section: `s3.endpoint`.
+    pub fn dotted(&self) -> String {
+        if self.section.is_empty() {
+            self.name.to_owned()
+        } else {
+            format!("{}.{}", self.section, self.name)
+        }
+    }
+}
+
+/// Declares a section: the struct, its defaults and the list of its keys, which cannot disagree.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])+
+        $Name:ident, $section:literal, $KEYS:ident;
+        $( $(#[doc = $doc:literal])+ $key:ident: $Type:ty = $default:expr; )+
+        $( sections: $( $(#[doc = $sub_doc:literal])+ $sub:ident: $Sub:ty; )+ )?
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $Name {
+            $( $(#[doc = $doc])+ pub $key: $Type, )+
+            $( $( $(#[doc = $sub_doc])+ pub $sub: $Sub, )+ )?
+        }
+
+        impl Default for $Name {
+            fn default() -> Self {
+                Self { $( $key: $default, )+ $( $( $sub: <$Sub>::default(), )+ )? }
+            }
+        }
+
+        const $KEYS: &[Key] = &[
+            $( Key { section: $section, name: stringify!($key), doc: concat!($($doc, "\n"),+) } ),+
+        ];
+    };
+}
+
+section! {
+    /// The daemon's configuration.
+    Config, "", TOP_KEYS;
+    /// The daemon's own folder: database, blobs. An absolute path; default `/var/lib/airlock`.
+    state_dir: PathBuf = PathBuf::from("/var/lib/airlock");
+    /// The folder of the blobs, which the helper reads through the group. An absolute path;
+    /// default `blobs` in `state_dir`.
+    blobs_dir: Option<PathBuf> = None;
+    /// Where commands reach the daemon. An absolute path; default `/run/airlock/control.sock`.
+    control_socket: PathBuf = PathBuf::from("/run/airlock/control.sock");
+    /// Where the daemon reaches the helper. An absolute path; default
+    /// `/run/airlock-helper/dm-helper.sock`.
+    helper_socket: PathBuf = PathBuf::from("/run/airlock-helper/dm-helper.sock");
+    sections:
+    /// How S3 is reached.
+    s3: S3Config;
+    /// How much runs at the same time.
+    queues: QueuesConfig;
+    /// What an image may cost.
+    limits: LimitsConfig;
+    /// What is logged.
+    log: LogConfig;
+}
+
+section! {
+    /// How S3 is reached.
+    S3Config, "s3", S3_KEYS;
+    /// The endpoint of an S3-compatible server, `https://host:port`. Default: AWS, or what
+    /// `AWS_ENDPOINT_URL` names.
+    endpoint: Option<String> = None;
+    /// The region. Default: what the AWS environment or profile names, else `us-east-1`.
+    region: Option<String> = None;
+    /// Whether the bucket stands in the URL's path instead of its host name. Default: true when
+    /// `endpoint` is set, else false.
+    path_style: Option<bool> = None;
+    /// Whether requests go out unsigned, for public buckets. Default false: without credentials
+    /// airlock refuses to ask rather than ask anonymously.
+    anonymous: bool = false;
+    /// The profile of the AWS configuration and credentials files. Default: `AWS_PROFILE`, else
+    /// `default`.
+    profile: Option<String> = None;
+    /// A credentials file in AWS's format, such as systemd's `LoadCredential=` gives. An absolute
+    /// path. Where set, no other place is searched. Default: the AWS credential chain (environment,
+    /// profile, web identity, container, instance).
+    credentials_file: Option<PathBuf> = None;
+    /// A file of PEM certificates. Where set, S3's certificate must lead to one of them, and the
+    /// system's own authorities are not trusted for S3. An absolute path; default: the system's.
+    ca_file: Option<PathBuf> = None;
+    /// Ranged requests in flight for one object, 1 to 32; default 4.
+    concurrency: u32 = 4;
+    /// Bytes of one ranged request, and what is fetched anew after a crash; 1 MiB to 1 GiB, default
+    /// 8 MiB.
+    part_size: ByteSize = ByteSize::mib(8);
+    /// How long a connection may take to be made, 1 s to 1 min; default 5 s.
+    connect_timeout: TimeSpan = TimeSpan::seconds(5);
+    /// How long an answer or its next byte may take, 1 s to 10 min; default 30 s.
+    stall_timeout: TimeSpan = TimeSpan::seconds(30);
+    /// Tries of one request without a byte of progress, 1 to 20; default 6.
+    attempts: u32 = 6;
+    /// The most bytes a second that all downloads together may take, at least 64 KiB. Default: no
+    /// limit.
+    rate_limit: Option<ByteSize> = None;
+}
+
+section! {
+    /// How much runs at the same time.
+    QueuesConfig, "queues", QUEUES_KEYS;
+    /// Downloads at the same time, 1 to 64; default 5.
+    downloads: u32 = 5;
+    /// Unpackings at the same time, 1 to 64; default 2.
+    unpack: u32 = 2;
+}
+
+section! {
+    /// What an image may cost. The helper has its own limits and enforces them again.
+    LimitsConfig, "limits", LIMITS_KEYS;
+    /// The largest object that is fetched, 1 MiB to 16 TiB; default 10 GiB.
+    object_size: ByteSize = ByteSize::gib(10);
+    /// Free space of the blobs' disk that airlock leaves untouched; default 1 GiB.
+    disk_reserve: ByteSize = ByteSize::gib(1);
+    /// Entries of a layer, 1 to 10,000,000; default 1,000,000.
+    entries: u64 = ArchiveLimits::default().entries;
+    /// The largest file of a layer, holes included; default 8 GiB.
+    file_size: ByteSize = ByteSize(ArchiveLimits::default().file_bytes);
+    /// The most that a layer unpacks to; default 32 GiB.
+    total_size: ByteSize = ByteSize(ArchiveLimits::default().total_bytes);
+    /// How many times its compressed size a layer unpacks to at most, at least 1; default 200.
+    ratio: u64 = ArchiveLimits::default().ratio;
+    /// What to do with setuid and setgid bits: `keep`, `strip` or `reject`; default `keep`.
+    setuid: Setuid = Setuid::Keep;
+}
+
+section! {
+    /// What is logged.
+    LogConfig, "log", LOG_KEYS;
+    /// `error`, `warn`, `info`, `debug` or `trace`, for all or by component
+    /// (`info,airlock::blob=debug`); default `info`.
+    level: String = "info".to_owned();
+}
+
+/// Every key, section by section.
+pub const KEYS: [&[Key]; 5] = [TOP_KEYS, S3_KEYS, QUEUES_KEYS, LIMITS_KEYS, LOG_KEYS];
+
+impl LimitsConfig {
+    /// The limits on an archive.
+    pub fn archive(&self) -> ArchiveLimits {
+        ArchiveLimits {
+            entries: self.entries,
+            file_bytes: self.file_size.0,
+            total_bytes: self.total_size.0,
+            ratio: self.ratio,
+            setuid: self.setuid,
+            ..ArchiveLimits::default()
+        }
+    }
+}
+
+impl S3Config {
+    /// Whether the bucket stands in the URL's path.
+    pub const fn uses_path_style(&self) -> bool {
+        match self.path_style {
+            Some(chosen) => chosen,
+            None => self.endpoint.is_some(),
+        }
+    }
+}

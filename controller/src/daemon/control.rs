@@ -1,0 +1,235 @@
+//! The control socket's verbs. Whoever may connect may command: the socket's mode says who.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use airlock_policy::name::RequestId;
+use airlock_protocol::PROTOCOL;
+use airlock_protocol::control::{
+    Ask, Control, DaemonInfo, ErrorClass, Fault, HealthLine, Hello, ImageView, ListAll, ListRuns,
+    Listing, Named, OneSnapshot, PoolView, RunView, ShowRun, SnapshotView, Submit, Watch, Work,
+};
+use airlock_protocol::reply::PoolStatus;
+use airlock_protocol::wire::transport;
+use futures::{FutureExt as _, StreamExt as _};
+use tarpc::context::Context;
+use tarpc::server::{BaseChannel, Channel as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use super::{Daemon, page};
+use crate::fault::{Explain as _, fault};
+use crate::flow::Order;
+use crate::helper::internal_request;
+
+/// How long `watch` waits for news.
+const LONG_POLL: Duration = Duration::from_millis(950);
+
+/// Questions of one connection at the same time.
+const IN_FLIGHT: usize = 32;
+
+/// One connection.
+#[derive(Clone, Debug)]
+struct Session {
+    daemon: Daemon,
+    uid: u32,
+    pid: i32,
+}
+
+impl Daemon {
+    /// Serves every connection, until it is aborted; then all of them end.
+    pub(super) async fn accept(self, listener: UnixListener) {
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    connections.spawn(self.clone().converse(stream));
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: others will be closed.
+                    tracing::error!(%error, "failed to accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn converse(self, stream: UnixStream) {
+        let Ok(peer) = stream.peer_cred() else { return };
+        let session = Session { daemon: self, uid: peer.uid(), pid: peer.pid().unwrap_or(0) };
+        BaseChannel::with_defaults(transport(stream))
+            .execute(session.serve())
+            .for_each_concurrent(IN_FLIGHT, |answer| async move {
+                // What panics ends one answer and no connection.
+                if AssertUnwindSafe(answer).catch_unwind().await.is_err() {
+                    tracing::error!("a bug of airlock ended an answer");
+                }
+            })
+            .await;
+    }
+}
+
+/// Does a change to its end, even if whoever asked for it is gone by then.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        Err(fault(ErrorClass::Internal, "internal.panic", "a bug of airlock ended the request")
+            .because(&error)
+            .next("journalctl -u airlock"))
+    })
+}
+
+impl Session {
+    fn log(&self, verb: &'static str, request: &RequestId, subject: &str) {
+        tracing::info!(verb, uid = self.uid, pid = self.pid, request = %request, subject, "asked");
+    }
+
+    /// Refuses work whose end would fail for want of a pool, before anything is fetched.
+    async fn expect_pool(&self, request: &RequestId) -> Result<(), Fault> {
+        let helper = &self.daemon.world().helper;
+        let what = "bring the pool up";
+        let status = helper.pool_status(request).await.map_err(|error| error.fault(what))?;
+        if status == PoolStatus::Down {
+            helper.ensure_pool(request, false).await.map_err(|error| error.fault(what))?;
+        }
+        Ok(())
+    }
+
+    async fn pool(&self, request: &RequestId, create: bool) -> Result<PoolView, Fault> {
+        let helper = &self.daemon.world().helper;
+        let before = helper.pool_status(request).await;
+        let before = before.map_err(|error| error.fault("ask for the pool's status"))?;
+        let after = if create {
+            let after = helper.ensure_pool(request, true).await;
+            after.map_err(|error| error.fault("set the pool up"))?
+        } else {
+            before.clone()
+        };
+        let changed = before == PoolStatus::Down && after != PoolStatus::Down;
+        let usage = match after {
+            PoolStatus::Up(usage) => Some(usage),
+            PoolStatus::Down => None,
+        };
+        Ok(PoolView { usage, changed })
+    }
+}
+
+impl Control for Session {
+    async fn hello(self, _: Context, request: Hello) -> Result<DaemonInfo, Fault> {
+        if request.protocol != PROTOCOL {
+            let message =
+                format!("the command speaks protocol {}, the daemon {PROTOCOL}", request.protocol);
+            return Err(fault(ErrorClass::Unavailable, "daemon.protocol", message)
+                .next("systemctl restart airlock"));
+        }
+        let helper = self.daemon.world().helper.hello(&internal_request()).await.ok();
+        Ok(DaemonInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL,
+            pid: std::process::id(),
+            helper_protocol: helper.as_ref().map(|helper| helper.protocol),
+            helper_version: helper.map(|helper| helper.version),
+        })
+    }
+
+    async fn submit(self, _: Context, request: Submit) -> Result<RunView, Fault> {
+        let Submit { request, work } = request;
+        let (verb, subject) = match &work {
+            Work::Pull { source } => ("pull", source.to_string()),
+            Work::Run { source, .. } => ("run", source.to_string()),
+            Work::Activate { image, .. } => ("activate", image.clone()),
+        };
+        self.log(verb, &request, &subject);
+        to_its_end(async move {
+            self.expect_pool(&request).await?;
+            let order = Order { work, request, uid: self.uid };
+            let id = self.daemon.engine.submit(order).await?;
+            self.daemon.engine.view(&id, false).await
+        })
+        .await
+    }
+
+    async fn watch(self, _: Context, request: Watch) -> Result<RunView, Fault> {
+        let engine = &self.daemon.engine;
+        let mut news = engine.world().live.subscribe();
+        let wait = tokio::time::sleep(LONG_POLL);
+        tokio::pin!(wait);
+        loop {
+            news.mark_unchanged();
+            let view = engine.view(&request.run, false).await?;
+            if view.version > request.seen || view.state.is_over() {
+                return Ok(view);
+            }
+            tokio::select! {
+                () = &mut wait => return Ok(view),
+                _ = news.changed() => {}
+            }
+        }
+    }
+
+    async fn runs(self, _: Context, request: ListRuns) -> Result<Listing<RunView>, Fault> {
+        let after = request.after.as_deref().and_then(|after| {
+            let (time, id) = after.split_once(' ')?;
+            Some((time.parse().ok()?, id.to_owned()))
+        });
+        let views = self.daemon.engine.views(request.all, after, page::ROWS).await?;
+        let is_all = views.len() < usize::try_from(page::ROWS).unwrap_or(0);
+        Ok(page::of(views, is_all, |view| format!("{} {}", view.submitted_at, view.run)))
+    }
+
+    async fn show_run(self, _: Context, request: ShowRun) -> Result<RunView, Fault> {
+        self.daemon.engine.view(&request.run, true).await
+    }
+
+    async fn cancel(self, _: Context, request: ShowRun) -> Result<RunView, Fault> {
+        self.log("cancel", &internal_request(), request.run.as_str());
+        to_its_end(async move {
+            self.daemon.engine.cancel_run(&request.run).await?;
+            self.daemon.engine.view(&request.run, false).await
+        })
+        .await
+    }
+
+    async fn images(self, _: Context, request: ListAll) -> Result<Listing<ImageView>, Fault> {
+        self.daemon.images(request.after).await
+    }
+
+    async fn snapshots(self, _: Context, request: ListAll) -> Result<Listing<SnapshotView>, Fault> {
+        self.daemon.snapshots(request.after, &internal_request()).await
+    }
+
+    async fn image(self, _: Context, request: Named) -> Result<ImageView, Fault> {
+        self.daemon.image(request.image).await
+    }
+
+    async fn show_snapshot(self, _: Context, request: OneSnapshot) -> Result<SnapshotView, Fault> {
+        self.daemon.one_snapshot(request.name, &request.request).await
+    }
+
+    async fn deactivate(self, _: Context, request: OneSnapshot) -> Result<SnapshotView, Fault> {
+        let OneSnapshot { request, name } = request;
+        self.log("deactivate", &request, name.as_str());
+        to_its_end(async move { self.daemon.deactivate(name, request).await }).await
+    }
+
+    async fn remove(self, _: Context, request: Named) -> Result<ImageView, Fault> {
+        let Named { request, image } = request;
+        self.log("remove", &request, &image);
+        to_its_end(async move { self.daemon.remove(image, request).await }).await
+    }
+
+    async fn pool_setup(self, _: Context, request: Ask) -> Result<PoolView, Fault> {
+        self.log("pool_setup", &request.request, "pool");
+        to_its_end(async move { self.pool(&request.request, true).await }).await
+    }
+
+    async fn pool_status(self, _: Context, request: Ask) -> Result<PoolView, Fault> {
+        self.pool(&request.request, false).await
+    }
+
+    async fn health(self, _: Context, request: Ask) -> Result<Listing<HealthLine>, Fault> {
+        Ok(self.daemon.health(&request.request).await)
+    }
+}

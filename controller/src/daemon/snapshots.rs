@@ -1,0 +1,87 @@
+//! Snapshots as people see them.
+
+use std::collections::HashSet;
+
+use airlock_policy::name::{RequestId, SnapshotName};
+use airlock_protocol::control::{ErrorClass, Fault, Listing, SnapshotView};
+use airlock_protocol::reply::What;
+use rusqlite::Transaction;
+
+use super::{Daemon, page};
+use crate::fault::{Explain as _, fault};
+use crate::flow::{device_of, name_of};
+use crate::store::snapshot::SnapshotRow;
+use crate::store::{StoreFault, image, snapshot};
+
+/// A snapshot with its image's name.
+pub(super) fn view(
+    tx: &Transaction<'_>,
+    row: &SnapshotRow,
+    mapped: bool,
+) -> Result<SnapshotView, StoreFault> {
+    let image = image::find(tx, row.image)?.ok_or(StoreFault::Unreadable("snapshots.image"))?;
+    Ok(SnapshotView {
+        name: row.name.clone(),
+        image: name_of(tx, &image)?,
+        digest: row.image,
+        device: device_of(&row.name),
+        mapped,
+        read_only: row.read_only,
+        bytes: row.bytes,
+        created_at: row.created_at,
+    })
+}
+
+/// The fault of asking for a snapshot that is not there.
+pub(super) fn unknown(name: &SnapshotName) -> Fault {
+    fault(ErrorClass::NotFound, "snapshot.unknown", format!("there is no snapshot {name}"))
+        .next("airlock snapshots")
+}
+
+impl Daemon {
+    /// A page of snapshots, by name.
+    pub(super) async fn snapshots(
+        &self,
+        after: Option<String>,
+        request: &RequestId,
+    ) -> Result<Listing<SnapshotView>, Fault> {
+        let mapped = self.mapped(request).await;
+        let listed = self.world().store.read(move |tx| {
+            let rows = snapshot::page(tx, after.as_deref().unwrap_or(""), page::ROWS)?;
+            let is_all = rows.len() < usize::try_from(page::ROWS).unwrap_or(0);
+            let items: Result<Vec<_>, _> =
+                rows.iter().map(|row| view(tx, row, mapped.contains(&row.name))).collect();
+            Ok((items?, is_all))
+        });
+        let (items, is_all) = listed.await.map_err(|error| error.fault())?;
+        Ok(page::of(items, is_all, |view| view.name.to_string()))
+    }
+
+    /// One snapshot.
+    pub(super) async fn one_snapshot(
+        &self,
+        name: SnapshotName,
+        request: &RequestId,
+    ) -> Result<SnapshotView, Fault> {
+        let mapped = self.mapped(request).await.contains(&name);
+        let found = self.world().store.read(move |tx| {
+            snapshot::find(tx, name.as_str())?
+                .map(|row| view(tx, &row, mapped))
+                .transpose()
+                .map(|found| found.ok_or_else(|| unknown(&name)))
+        });
+        found.await.map_err(|error| error.fault())?
+    }
+
+    /// The snapshots whose devices are there, as the helper says; none if it does not answer.
+    async fn mapped(&self, request: &RequestId) -> HashSet<SnapshotName> {
+        let items = self.world().helper.inventory(request).await.unwrap_or_default();
+        let names = items.into_iter().filter(|item| item.minor.is_some()).map(|item| item.what);
+        names
+            .filter_map(|what| match what {
+                What::Snapshot(snapshot) => Some(snapshot.name),
+                What::Volume(_) => None,
+            })
+            .collect()
+    }
+}

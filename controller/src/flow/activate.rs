@@ -1,0 +1,255 @@
+//! From a sealed volume to an active snapshot.
+//!
+//! `check_snapshot` believes the record only if the helper maps the snapshot, which costs nothing
+//! where it is mapped; `create_snapshot` takes and maps it; `register` records it. The flow is on
+//! record before the snapshot is taken, so none is ever without an owner.
+
+use airlock_policy::digest::{ChainId, Digest};
+use airlock_policy::name::SnapshotName;
+use airlock_protocol::control::ErrorClass;
+use airlock_protocol::not_done::Refusal;
+use airlock_protocol::reply::Outcome;
+use airlock_protocol::request::Target;
+use serde::{Deserialize, Serialize};
+
+use super::World;
+use super::machine::machine;
+use super::queue::Queue;
+use super::rules::Rules;
+use super::step::{Machine, Step, StepFault, bug};
+use crate::fault::{Explain as _, fault};
+use crate::helper::HelperFault;
+use crate::store::snapshot::{self, SnapshotRow};
+
+machine! {
+    machine "activate";
+    states ActivateState {
+        CheckSnapshot "check_snapshot",
+        CreateSnapshot "create_snapshot",
+        Register "register",
+        Done "done",
+        Failed "failed",
+        Cancelled "cancelled",
+    }
+    events ActivateEvent {
+        Held "held",
+        Absent "absent",
+        Created "created",
+        Registered "registered",
+        Failed "failed",
+        Cancelled "cancelled",
+    }
+    start CheckSnapshot; end Done, Failed, Cancelled;
+
+    CheckSnapshot                             on Held       => Done;
+    CheckSnapshot                             on Absent     => CreateSnapshot;
+    CreateSnapshot                            on Created    => Register;
+    Register                                  on Registered => Done;
+    CheckSnapshot | CreateSnapshot | Register on Failed     => Failed;
+    CheckSnapshot | CreateSnapshot | Register on Cancelled  => Cancelled;
+}
+
+/// The machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Activate;
+
+/// What an activation is begun with.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ActivateInput {
+    /// The snapshot to be.
+    pub name: SnapshotName,
+    /// The image.
+    pub image: Digest,
+    /// What people call the image.
+    pub image_name: String,
+    /// The image's volume.
+    pub volume: ChainId,
+    /// Whether the device refuses writes.
+    pub read_only: bool,
+    /// Whether it is the image's default snapshot.
+    pub is_default: bool,
+}
+
+/// What an activation finds out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ActivateData {
+    /// Whether there was nothing to do.
+    pub held: bool,
+    /// Whether this flow took the snapshot, and so may take it back.
+    pub is_ours: bool,
+    /// The device's size.
+    pub bytes: Option<u64>,
+    /// The device's minor number.
+    pub minor: Option<u32>,
+}
+
+impl Activate {
+    /// The machine's name.
+    pub const NAME: &'static str = "activate";
+}
+
+type Answer = Result<ActivateEvent, StepFault>;
+
+impl Machine for Activate {
+    type State = ActivateState;
+    type Input = ActivateInput;
+    type Data = ActivateData;
+    const DEFINITION: u32 = 1;
+    const JOINED: Option<(ActivateEvent, ActivateState)> = None;
+
+    fn rules(state: ActivateState) -> Rules {
+        match state {
+            ActivateState::CheckSnapshot => Rules::new(4, 30),
+            ActivateState::CreateSnapshot => Rules::new(4, 60).queued(Queue::Activate),
+            ActivateState::Register
+            | ActivateState::Done
+            | ActivateState::Failed
+            | ActivateState::Cancelled => Rules::new(6, 15),
+        }
+    }
+
+    async fn perform(world: &World, state: ActivateState, step: &mut Step<'_, Self>) -> Answer {
+        match state {
+            ActivateState::CheckSnapshot => check_snapshot(world, step).await,
+            ActivateState::CreateSnapshot => create_snapshot(world, step).await,
+            ActivateState::Register => register(step),
+            ActivateState::Done | ActivateState::Failed | ActivateState::Cancelled => {
+                Err(bug("an activation went on after its end"))
+            }
+        }
+    }
+
+    async fn clean_up(world: &World, _state: ActivateState, step: &mut Step<'_, Self>) {
+        if !step.data.is_ours {
+            return;
+        }
+        // Nobody was told of the device yet.
+        let (helper, name) = (&world.helper, &step.input.name);
+        let gone = match helper.unmap(&step.request, name.clone()).await {
+            Ok(_) => helper.delete_volume(&step.request, Target::Snapshot(name.clone())).await,
+            Err(error) => Err(error),
+        };
+        match gone {
+            Ok(_) => {}
+            Err(gone) if gone.refusal() == Some(Refusal::NoSuchSnapshot) => {}
+            Err(error) => tracing::warn!(%name, %error, "a snapshot could not be taken back"),
+        }
+    }
+}
+
+fn failed(error: &HelperFault, step: &Step<'_, Activate>) -> StepFault {
+    let ActivateInput { name, image_name, .. } = step.input;
+    StepFault::helper(error, &format!("activate {image_name} as {name}"))
+        .abort_with(|fault| fault.fact("image", image_name))
+}
+
+async fn check_snapshot(world: &World, step: &mut Step<'_, Activate>) -> Answer {
+    let input = step.input;
+    let name = input.name.clone();
+    let record = world.store.read(move |tx| snapshot::find(tx, name.as_str())).await?;
+    let Some(record) = record else { return Ok(ActivateEvent::Absent) };
+    if let Some(conflict) = conflict(&record, input) {
+        return Err(StepFault::Abort(conflict));
+    }
+    match world.helper.map(&step.request, input.name.clone()).await {
+        Ok(mapped) => {
+            step.data.held = mapped.outcome == Outcome::AlreadyThere;
+            step.data.bytes = Some(mapped.bytes);
+            step.data.minor = Some(mapped.minor);
+            step.note = Some("the snapshot is active".to_owned());
+            Ok(ActivateEvent::Held)
+        }
+        Err(error) if error.refusal() == Some(Refusal::NoSuchSnapshot) => {
+            let name = &input.name;
+            tracing::warn!(%name, "a snapshot on record is not with the helper: taking it again");
+            Ok(ActivateEvent::Absent)
+        }
+        Err(error) => Err(failed(&error, step)),
+    }
+}
+
+/// Why a snapshot of that name is not the one that is asked for.
+fn conflict(
+    record: &SnapshotRow,
+    asked: &ActivateInput,
+) -> Option<airlock_protocol::control::Fault> {
+    let name = &asked.name;
+    let conflict = |message: String| {
+        fault(ErrorClass::Conflict, "snapshot.other", message)
+            .fact("snapshot", name.to_string())
+            .fact("image", record.image.to_string())
+    };
+    if record.leaving {
+        return Some(
+            fault(ErrorClass::Busy, "snapshot.leaving", format!("{name} is being deactivated"))
+                .next(format!("airlock deactivate {name}")),
+        );
+    }
+    if record.image != asked.image {
+        return Some(
+            conflict(format!("the name {name} is a snapshot's of another image"))
+                .next(format!("airlock activate {} --name OTHER", asked.image.short()))
+                .next(format!("airlock deactivate {name}")),
+        );
+    }
+    let mode = |read_only| if read_only { "read-only" } else { "writable" };
+    (record.read_only != asked.read_only).then(|| {
+        conflict(format!("{name} is active and {}", mode(record.read_only)))
+            .next(format!("airlock activate {} --name OTHER", asked.image.short()))
+            .next(format!("airlock deactivate {name}"))
+    })
+}
+
+async fn create_snapshot(world: &World, step: &mut Step<'_, Activate>) -> Answer {
+    let ActivateInput { name, volume, read_only, .. } = step.input;
+    let taken = world.helper.snapshot(&step.request, name.clone(), *volume, *read_only).await;
+    let taken = taken.map_err(|error| failed(&error, step))?;
+    step.data.is_ours |= taken == Outcome::Done;
+    let mapped = world.helper.map(&step.request, name.clone()).await;
+    let mapped = mapped.map_err(|error| failed(&error, step))?;
+    step.data.bytes = Some(mapped.bytes);
+    step.data.minor = Some(mapped.minor);
+    Ok(ActivateEvent::Created)
+}
+
+fn register(step: &mut Step<'_, Activate>) -> Answer {
+    let bytes = step.data.bytes.ok_or_else(|| bug("nothing to register"))?;
+    let ActivateInput { name, image, volume, read_only, is_default, .. } = step.input.clone();
+    step.note = Some(format!("{name} is active"));
+    step.write(move |tx| {
+        let row = SnapshotRow {
+            name,
+            image,
+            chain_id: volume,
+            read_only,
+            is_default,
+            bytes,
+            leaving: false,
+            created_at: crate::store::now(),
+        };
+        snapshot::record(tx, &row)
+    });
+    Ok(ActivateEvent::Registered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::machine::checks::check;
+
+    #[test]
+    fn the_table_is_whole() {
+        use ActivateEvent as E;
+        check::<ActivateState>(
+            &[E::Held, E::Absent, E::Created, E::Registered, E::Failed, E::Cancelled],
+            "
+check_snapshot: held>done absent>create_snapshot failed>failed cancelled>cancelled
+create_snapshot: created>register failed>failed cancelled>cancelled
+register: registered>done failed>failed cancelled>cancelled
+done:
+failed:
+cancelled:",
+        );
+    }
+}

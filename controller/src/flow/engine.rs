@@ -1,0 +1,290 @@
+//! The one loop that all flows go through: perform, then persist, until an end.
+//!
+//! Each persist is one transaction: it moves the flow (unless somebody else did), appends the step,
+//! writes the domain's rows, and where the flow ends moves the runs that wait for it. Between two
+//! persists nothing is remembered that the next start could not find out again.
+
+mod guard;
+mod persist;
+mod settle;
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use airlock_policy::name::RequestId;
+use airlock_protocol::control::ErrorClass;
+use futures::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::live::Phase;
+use super::machine::{Event as _, State as _};
+use super::rules::random;
+use super::step::{Machine, Step, StepFault};
+use super::{Activate, Download, Unpack, World};
+use crate::fault::{Explain as _, fault};
+use crate::helper::internal_request;
+use crate::store::flow::{FlowId, FlowRow};
+use crate::store::{StoreFault, flow};
+use guard::within;
+use settle::{Attempt, Settled};
+
+/// Runs flows.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    world: World,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    cancels: Mutex<HashMap<FlowId, CancellationToken>>,
+}
+
+/// How often the daemon may die in one state of a flow before the flow is given up: what kills it
+/// each time must not do so for ever.
+const MAX_INTERRUPTIONS: u32 = 10;
+
+/// How long a step that was told to end is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long is waited while the database takes nothing.
+const STORE_WAIT: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// An engine that runs nothing yet.
+    pub fn new(world: World) -> Self {
+        Self(Arc::new(Inner {
+            world,
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            cancels: Mutex::default(),
+        }))
+    }
+
+    /// What the flows work with.
+    pub fn world(&self) -> &World {
+        &self.0.world
+    }
+
+    /// Takes up every flow that has not ended. `unclean`: whether the daemon died.
+    pub async fn resume(&self, unclean: bool) -> Result<usize, StoreFault> {
+        let store = &self.0.world.store;
+        let found = store
+            .write(move |tx| {
+                let found = flow::unfinished(tx)?;
+                for row in found.iter().filter(|_| unclean) {
+                    flow::note_interruption(tx, row)?;
+                }
+                flow::unfinished(tx)
+            })
+            .await?;
+        for row in &found {
+            tracing::info!(flow = row.id, machine = row.machine, state = row.state, "resumed");
+            self.go(row.id, true);
+        }
+        Ok(found.len())
+    }
+
+    /// Starts to drive these flows.
+    pub fn start(&self, flows: &[FlowId]) {
+        for id in flows {
+            self.go(*id, false);
+        }
+    }
+
+    /// Tells a flow to end as cancelled.
+    pub fn cancel(&self, id: FlowId) {
+        self.token(id).cancel();
+    }
+
+    /// Whether the engine stops, and takes nothing new on.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stop.is_cancelled()
+    }
+
+    /// Stops: lets each flow reach its next persist, or gives it up where that takes long. What is
+    /// not done by then goes on at the next start. Answers whether all came to a rest in time.
+    pub async fn drain(&self, at_most: Duration) -> bool {
+        self.0.stop.cancel();
+        self.0.tracker.close();
+        tokio::time::timeout(at_most, self.0.tracker.wait()).await.is_ok()
+    }
+
+    fn token(&self, id: FlowId) -> CancellationToken {
+        let mut cancels = self.0.cancels.lock().unwrap_or_else(PoisonError::into_inner);
+        cancels.entry(id).or_default().clone()
+    }
+
+    fn go(&self, id: FlowId, restarted: bool) {
+        let engine = self.clone();
+        let token = self.token(id);
+        self.0.tracker.spawn(async move {
+            if let Err(error) = engine.drive(id, restarted, token).await {
+                let error = error.fault();
+                tracing::error!(flow = id, ?error, "a flow was left: it goes on at the next start");
+            }
+            engine.0.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            engine.0.world.live.forget(id);
+        });
+    }
+
+    async fn drive(
+        &self,
+        id: FlowId,
+        restarted: bool,
+        cancel: CancellationToken,
+    ) -> Result<(), StoreFault> {
+        let row = self.0.world.store.read(move |tx| flow::find(tx, id)).await?;
+        match row.machine.as_str() {
+            Download::NAME => Box::pin(self.through::<Download>(row, restarted, cancel)).await,
+            Unpack::NAME => Box::pin(self.through::<Unpack>(row, restarted, cancel)).await,
+            Activate::NAME => Box::pin(self.through::<Activate>(row, restarted, cancel)).await,
+            _ => Err(StoreFault::Unreadable("flows.machine")),
+        }
+    }
+
+    /// Takes a flow through its machine, up to its end or the daemon's.
+    async fn through<M: Machine>(
+        &self,
+        mut row: FlowRow,
+        mut restarted: bool,
+        cancel: CancellationToken,
+    ) -> Result<(), StoreFault> {
+        let live = self.0.world.live.flow(row.id);
+        while row.ended_at.is_none() && !self.is_stopping() {
+            let state = M::State::parse(&row.state);
+            let input = serde_json::from_str::<M::Input>(&row.input);
+            let data = serde_json::from_str::<M::Data>(&row.data);
+            let (Some(state), Ok(input), Ok(data), true) =
+                (state, input, data, row.definition == M::DEFINITION)
+            else {
+                return self.give_up::<M>(row).await;
+            };
+            let request = RequestId::try_from(row.request.clone());
+            let request = request.unwrap_or_else(|_invalid| internal_request());
+            // A step ends when its run is cancelled, and one that would take long also when the
+            // daemon stops.
+            let told_to_end = cancel.child_token();
+            let mut step = Step::<M>::new(&input, data, request, Arc::clone(&live), told_to_end);
+            step.attempt = row.attempt;
+            step.restarted = std::mem::take(&mut restarted);
+            let started_at = crate::store::now();
+            let outcome = if row.interruptions >= MAX_INTERRUPTIONS {
+                Err(StepFault::Unrecoverable(fault(
+                    ErrorClass::Internal,
+                    "run.interrupted",
+                    format!("the daemon died {MAX_INTERRUPTIONS} times in {}", row.state),
+                )))
+            } else if cancel.is_cancelled() {
+                Err(StepFault::Cancelled)
+            } else {
+                self.attempt(state, &mut step, &cancel).await
+            };
+            let made = Attempt { row, state, step, started_at };
+            match self.settle(made, outcome, &cancel).await? {
+                Settled::At(next) => row = *next,
+                Settled::Left => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one attempt: in its turn, within its deadline, whatever it does.
+    async fn attempt<M: Machine>(
+        &self,
+        state: M::State,
+        step: &mut Step<'_, M>,
+        cancel: &CancellationToken,
+    ) -> Result<<M::State as super::machine::State>::Event, StepFault> {
+        let (world, drain) = (&self.0.world, &self.0.stop);
+        let rules = M::rules(state);
+        let live = Arc::clone(&step.live);
+        let ends = step.cancel.clone();
+        // However the attempt ends, what it set going elsewhere ends with it.
+        let _all = ends.clone().drop_guard();
+        let _turn = match rules.queue {
+            None => None,
+            Some(queue) => {
+                world.live.enter(&live, Phase::Queued);
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return Err(StepFault::Cancelled),
+                    () = drain.cancelled() => return Err(StepFault::Cancelled),
+                    turn = world.queues.turn(queue) => turn,
+                }
+            }
+        };
+        world.live.enter(&live, Phase::Running);
+        let work = AssertUnwindSafe(M::perform(world, state, step)).catch_unwind();
+        let work = within(rules.deadline, state.name(), work);
+        tokio::pin!(work);
+        let stopped = async {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = drain.cancelled(), if rules.gives_way => {}
+            }
+            ends.cancel();
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let news = self.tell(&live);
+        tokio::select! {
+            biased;
+            outcome = &mut work => outcome,
+            () = stopped => Err(StepFault::Cancelled),
+            () = news => Err(StepFault::Cancelled),
+        }
+    }
+
+    /// Wakes watchers while a step makes progress, five times a second. Never ends.
+    async fn tell(&self, live: &super::live::LiveFlow) {
+        let mut told = (0, None);
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let now = (live.done(), live.entries());
+            if now != told {
+                told = now;
+                self.0.world.live.changed(live);
+            }
+        }
+    }
+
+    /// Ends a flow that this version of airlock cannot go on with.
+    async fn give_up<M: Machine>(&self, row: FlowRow) -> Result<(), StoreFault> {
+        let failed = fault(
+            ErrorClass::Internal,
+            "run.definition",
+            format!("this version of airlock cannot go on with a {} it did not begin", row.machine),
+        )
+        .fact("state", row.state.clone())
+        .next("airlock runs");
+        let source = row.state.clone();
+        let target = M::State::START.after(<M::State as super::machine::State>::Event::FAILED);
+        let target = target.map_or("failed", super::machine::State::name);
+        let step = flow::Move {
+            event: <M::State as super::machine::State>::Event::FAILED.name(),
+            target,
+            attempt: 1,
+            ends: true,
+            subject: row.subject.clone(),
+            data: row.data.clone(),
+            fault: Some(serde_json::to_string(&failed)?),
+            started_at: crate::store::now(),
+            outcome: Some(failed.message.clone()),
+            from: row,
+        };
+        tracing::error!(flow = step.from.id, state = source, "a flow cannot be carried on");
+        self.persist(step, None, None).await.map(|_moved| ())
+    }
+
+    /// Waits before the next attempt. Answers whether there is to be one.
+    async fn rest(&self, wait: Duration, cancel: &CancellationToken) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = cancel.cancelled() => true,
+            () = self.0.stop.cancelled() => false,
+        }
+    }
+}

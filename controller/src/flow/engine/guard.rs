@@ -1,0 +1,70 @@
+//! Holds an attempt to its deadline, and turns a panic into its outcome.
+
+use std::time::Duration;
+
+use airlock_protocol::control::{ErrorClass, Fault};
+
+use crate::fault::{Explain as _, fault};
+use crate::flow::step::StepFault;
+
+/// Turns what can befall an attempt from outside, a deadline or a panic, into its outcome.
+pub(super) async fn within<T>(
+    deadline: Option<Duration>,
+    state: &'static str,
+    work: impl Future<Output = std::thread::Result<Result<T, StepFault>>>,
+) -> Result<T, StepFault> {
+    let outcome = match deadline {
+        None => work.await,
+        Some(deadline) => match tokio::time::timeout(deadline, work).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => {
+                let seconds = deadline.as_secs();
+                return Err(StepFault::again(fault(
+                    ErrorClass::Timeout,
+                    "run.deadline",
+                    format!("{state} took longer than {seconds} s"),
+                )));
+            }
+        },
+    };
+    outcome.unwrap_or_else(|panic| Err(StepFault::again(panicked(state, &*panic))))
+}
+
+fn panicked(state: &'static str, panic: &(dyn std::any::Any + Send)) -> Fault {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    tracing::error!(state, panic = text, "a step panicked");
+    fault(ErrorClass::Internal, "internal.panic", format!("a bug of airlock ended {state}"))
+        .fact("panic", text)
+        .next("journalctl -u airlock")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::AssertUnwindSafe;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failed_attempt() {
+        let bug = async { panic!("oh {}", 1) };
+        let outcome: Result<(), _> =
+            within(None, "seal", AssertUnwindSafe(bug).catch_unwind()).await;
+        let Err(StepFault::Again { fault, .. }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(fault.code, "internal.panic");
+        assert!(fault.facts.contains(&("panic".to_owned(), "oh 1".to_owned())), "{fault:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_past_its_deadline_is_a_failed_one() {
+        let work = async { Ok(std::future::pending::<Result<(), StepFault>>().await) };
+        let outcome = within(Some(Duration::from_secs(30)), "seal", work).await;
+        let Err(StepFault::Again { fault, .. }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((fault.code.as_str(), fault.class), ("run.deadline", ErrorClass::Timeout));
+    }
+}

@@ -1,0 +1,212 @@
+//! Whole runs, on real SQLite, with real blobs from `tar:` files, against a double of the helper
+//! on a real socket.
+
+mod identity;
+mod restart;
+mod trouble;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use airlock_policy::size::ByteSize;
+use airlock_policy::source::Source;
+use airlock_protocol::control::{Activation, Fault, RunId, RunState, RunView, StageState, Work};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::config::Config;
+use crate::store::flow;
+use crate::testing::TempDir;
+use crate::testing::fake::{FakeHelper, Pool, ids};
+use crate::testing::image::rootfs;
+
+/// An engine with everything around it.
+struct Host {
+    dir: TempDir,
+    helper: FakeHelper,
+}
+
+/// What lives as long as a process of the daemon.
+struct Up {
+    engine: Engine,
+    listening: JoinHandle<()>,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+impl Host {
+    fn new() -> Self {
+        Self { dir: TempDir::new(), helper: FakeHelper::new(Pool::Up) }
+    }
+
+    fn up(&self) -> Up {
+        let path = |name: &str| self.dir.path().join(name);
+        let mut config = Config {
+            state_dir: self.dir.path().to_owned(),
+            helper_socket: path("dm.sock"),
+            ..Config::default()
+        };
+        config.limits.disk_reserve = ByteSize(0);
+        let listening = self.helper.listen(&config.helper_socket);
+        let engine = Engine::new(World {
+            store: Store::open(self.dir.path(), &machines()).unwrap(),
+            helper: Helper::new(&config.helper_socket),
+            sources: Sources::new(&config),
+            blobs: BlobStore::open(&config).unwrap(),
+            limits: config.limits.archive(),
+            queues: Queues::new(5, 2),
+            live: Arc::default(),
+            locks: Locks::default(),
+        });
+        Up { engine, listening }
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> Source {
+        let path: PathBuf = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        format!("tar:{}", path.display()).parse().unwrap()
+    }
+}
+
+fn order(work: Work) -> Order {
+    Order { work, request: "r1".to_owned().try_into().unwrap(), uid: 0 }
+}
+
+fn run_of(source: &Source) -> Work {
+    Work::Run { source: source.clone(), activation: Activation::default() }
+}
+
+impl Up {
+    async fn begin(&self, work: Work) -> RunId {
+        self.engine.submit(order(work)).await.unwrap()
+    }
+
+    async fn end(&self, id: &RunId) -> RunView {
+        for _ in 0..1500 {
+            let view = self.engine.view(id, true).await.unwrap();
+            if view.state.is_over() {
+                return view;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no end: {:?}", self.engine.view(id, true).await);
+    }
+
+    async fn done(&self, work: Work) -> RunView {
+        let id = self.begin(work).await;
+        let view = self.end(&id).await;
+        assert_eq!(view.state, RunState::Done, "{view:#?}");
+        view
+    }
+
+    async fn failed(&self, work: Work) -> Fault {
+        let id = self.begin(work).await;
+        let view = self.end(&id).await;
+        assert_eq!(view.state, RunState::Failed, "{view:#?}");
+        view.fault.unwrap()
+    }
+
+    /// Waits until a flow of this machine is in this state.
+    async fn at(&self, state: &'static str) {
+        for _ in 0..500 {
+            let all = self.engine.world().store.read(flow::unfinished).await.unwrap();
+            if all.iter().any(|row| row.state == state) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("no flow came to {state}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_goes_from_a_source_to_a_device_and_again_changes_nothing() {
+    let host = Host::new();
+    let up = host.up();
+    let tar = rootfs("one");
+    let source = host.file("golang.tar", &tar);
+    let view = up.done(run_of(&source)).await;
+    let result = view.result.clone().unwrap();
+    assert_eq!(result.digest, ids(&tar).0.0);
+    assert_eq!(result.device.as_deref(), Some("/dev/airlock/golang"));
+    assert_eq!((result.changed, result.image.as_str()), (true, "golang"));
+    let names: Vec<_> = view.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(names, ["resolve", "download", "validate", "unpack", "activate"]);
+    assert!(view.stages.iter().all(|stage| stage.state == StageState::Done), "{view:#?}");
+    let bytes = u64::try_from(tar.len()).unwrap();
+    assert_eq!((view.stages[1].done_bytes, view.stages[1].total_bytes), (bytes, Some(bytes)));
+    assert_eq!(view.stages[2].entries, Some(4));
+
+    let again = up.done(run_of(&source)).await;
+    let result = again.result.clone().unwrap();
+    assert!(!result.changed);
+    assert!(result.reused.blob && result.reused.volume && result.reused.snapshot);
+    assert_eq!(result.fetched_bytes, 0);
+    assert_eq!(result.device.as_deref(), Some("/dev/airlock/golang"));
+    assert!(again.stages[1..].iter().all(|s| s.state == StageState::Held), "{again:#?}");
+    let asked = |verb| host.helper.asked(verb);
+    assert_eq!((asked("extractions"), asked("snapshot"), asked("create_volume")), (1, 1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_runs_of_four_images_fetch_and_extract_each_once() {
+    let host = Host::new();
+    host.helper.state().polls = 5;
+    let up = host.up();
+    let sources: Vec<_> =
+        (0..4).map(|n| host.file(&format!("i{n}.tar"), &rootfs(&format!("{n}")))).collect();
+    let mut runs = Vec::new();
+    for source in &sources {
+        runs.push(up.begin(run_of(source)).await);
+        runs.push(up.begin(Work::Pull { source: source.clone() }).await);
+    }
+    for run in &runs {
+        let view = up.end(run).await;
+        assert_eq!(view.state, RunState::Done, "{view:#?}");
+    }
+    assert_eq!(host.helper.asked("extractions"), 4);
+    assert_eq!(host.helper.asked("snapshot"), 4);
+    let fetched = up.engine.world().store.read(|tx| {
+        let sql = "SELECT count(*) FROM steps WHERE machine = 'download' AND event = 'fetched'";
+        Ok(tx.query_row(sql, [], |row| row.get::<_, i64>(0))?)
+    });
+    assert_eq!(fetched.await.unwrap(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_work_that_is_under_way_is_the_same_run() {
+    let host = Host::new();
+    host.helper.state().polls = 20;
+    let up = host.up();
+    let source = host.file("a.tar", &rootfs("a"));
+    let first = up.begin(run_of(&source)).await;
+    assert_eq!(up.begin(run_of(&source)).await, first);
+    let read_only = Activation { name: None, read_only: true };
+    let other = Work::Run { source, activation: read_only };
+    assert_ne!(up.begin(other).await, first);
+    up.end(&first).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_run_is_quick() {
+    let host = Host::new();
+    let up = host.up();
+    let source = host.file("a.tar", &rootfs("a"));
+    up.done(run_of(&source)).await;
+    let mut took: Vec<_> = Vec::new();
+    for _ in 0..9 {
+        let began = std::time::Instant::now();
+        let id = up.begin(run_of(&source)).await;
+        while !up.engine.view(&id, false).await.unwrap().state.is_over() {
+            tokio::task::yield_now().await;
+        }
+        took.push(began.elapsed());
+    }
+    took.sort();
+    eprintln!("a repeated run takes {:?}, at best {:?}", took[4], took[0]);
+    assert!(took[4] < Duration::from_secs(1), "{took:?}");
+}

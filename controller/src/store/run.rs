@@ -1,0 +1,258 @@
+//! Operators' runs: each a chain of flows.
+
+use airlock_policy::digest::Digest;
+use airlock_policy::name::SnapshotName;
+use airlock_protocol::control::{Activation, Fault, Reused, RunId, RunKind};
+use rusqlite::{Row, Transaction};
+use serde::{Deserialize, Serialize};
+
+use super::flow::FlowId;
+use super::{StoreFault, now, parsed};
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// It goes on.
+    Running,
+    /// It came to its end.
+    Done,
+    /// It failed for good.
+    Failed,
+    /// The operator cancelled it.
+    Cancelled,
+}
+
+impl Standing {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Running, "running"),
+        (Self::Done, "done"),
+        (Self::Failed, "failed"),
+        (Self::Cancelled, "cancelled"),
+    ];
+
+    /// The name stored in the database.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(standing, _)| *standing == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// What the flows of a run have brought so far.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Tally {
+    /// The image's name.
+    pub image: Option<String>,
+    /// The snapshot's name.
+    pub snapshot: Option<SnapshotName>,
+    /// The device's size.
+    pub device_bytes: Option<u64>,
+    /// What was not done because it was so already.
+    pub reused: Reused,
+    /// Whether anything changed at all.
+    pub changed: bool,
+    /// Bytes fetched from the source.
+    pub fetched_bytes: u64,
+}
+
+/// A run as it is stored.
+#[derive(Clone, Debug)]
+pub struct RunRow {
+    /// Its id.
+    pub id: RunId,
+    /// What it does.
+    pub kind: RunKind,
+    /// What two runs have in common that would do the same.
+    pub key: String,
+    /// What it works on, as people call it.
+    pub subject: String,
+    /// The source, where it has one.
+    pub source: Option<String>,
+    /// The image, once known.
+    pub image: Option<Digest>,
+    /// How it activates, where it does.
+    pub activation: Option<Activation>,
+    /// The layer that it unpacks.
+    pub position: u32,
+    /// The flow that it is at.
+    pub flow: Option<FlowId>,
+    /// How it stands.
+    pub standing: Standing,
+    /// What its flows have brought.
+    pub tally: Tally,
+    /// Why it failed.
+    pub fault: Option<Fault>,
+    /// The operator's request.
+    pub request: String,
+    /// The user who asked.
+    pub uid: u32,
+    /// When.
+    pub submitted_at: i64,
+    /// When it ended.
+    pub ended_at: Option<i64>,
+}
+
+const KINDS: [(RunKind, &str); 3] =
+    [(RunKind::Pull, "pull"), (RunKind::Activate, "activate"), (RunKind::Run, "run")];
+
+/// The name of a kind, as it is stored.
+pub fn kind_name(kind: RunKind) -> &'static str {
+    KINDS.iter().find(|(known, _)| *known == kind).map_or("", |(_, name)| name)
+}
+
+const COLUMNS: &str = "id, kind, key, subject, source, image, activation, position, flow, state, \
+                       tally, fault, request, uid, submitted_at, ended_at";
+
+fn run(row: &Row<'_>) -> Result<RunRow, StoreFault> {
+    let text = |column: &str| row.get::<_, String>(column);
+    let maybe = |column: &str| row.get::<_, Option<String>>(column);
+    let (kind, state) = (text("kind")?, text("state")?);
+    let kind = KINDS.iter().find(|(_, name)| *name == kind).map(|(kind, _)| *kind);
+    let standing = Standing::ALL.iter().find(|(_, name)| *name == state).map(|(state, _)| *state);
+    let json = |text: Option<String>| text.map(|text| serde_json::from_str(&text)).transpose();
+    Ok(RunRow {
+        id: parsed(&text("id")?, "runs.id")?,
+        kind: kind.ok_or(StoreFault::Unreadable("runs.kind"))?,
+        key: text("key")?,
+        subject: text("subject")?,
+        source: maybe("source")?,
+        image: maybe("image")?.map(|digest| parsed(&digest, "runs.image")).transpose()?,
+        activation: maybe("activation")?.map(|json| serde_json::from_str(&json)).transpose()?,
+        position: row.get("position")?,
+        flow: row.get("flow")?,
+        standing: standing.ok_or(StoreFault::Unreadable("runs.state"))?,
+        tally: serde_json::from_str(&text("tally")?)?,
+        fault: json(maybe("fault")?)?,
+        request: text("request")?,
+        uid: row.get("uid")?,
+        submitted_at: row.get("submitted_at")?,
+        ended_at: row.get("ended_at")?,
+    })
+}
+
+fn many(
+    tx: &Transaction<'_>,
+    filter: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<RunRow>, StoreFault> {
+    let sql = format!("SELECT {COLUMNS} FROM runs WHERE {filter}");
+    let mut statement = tx.prepare_cached(&sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(run(row)?);
+    }
+    Ok(found)
+}
+
+/// The run of this id.
+pub fn find(tx: &Transaction<'_>, id: &RunId) -> Result<Option<RunRow>, StoreFault> {
+    Ok(many(tx, "id = ?1", [id.as_str()])?.pop())
+}
+
+/// The run that does this now, if any.
+pub fn active(tx: &Transaction<'_>, key: &str) -> Result<Option<RunRow>, StoreFault> {
+    Ok(many(tx, "key = ?1 AND ended_at IS NULL", [key])?.pop())
+}
+
+/// The runs that have not ended and are at this flow.
+pub fn at_flow(tx: &Transaction<'_>, flow: FlowId) -> Result<Vec<RunRow>, StoreFault> {
+    many(tx, "flow = ?1 AND ended_at IS NULL", [flow])
+}
+
+/// Whether a run that has not ended works on this image.
+pub fn works_on(tx: &Transaction<'_>, image: Digest) -> Result<Option<RunRow>, StoreFault> {
+    Ok(many(tx, "image = ?1 AND ended_at IS NULL LIMIT 1", [image.to_string()])?.pop())
+}
+
+/// A page of runs, newest first, after that one.
+pub fn page(
+    tx: &Transaction<'_>,
+    all: bool,
+    after: Option<(i64, &str)>,
+    limit: u32,
+) -> Result<Vec<RunRow>, StoreFault> {
+    let (time, id) = after.unwrap_or((i64::MAX, ""));
+    many(
+        tx,
+        "(?1 OR ended_at IS NULL) AND (submitted_at < ?2 OR (submitted_at = ?2 AND id > ?3)) \
+         ORDER BY submitted_at DESC, id LIMIT ?4",
+        (all, time, id, limit),
+    )
+}
+
+/// Records a new run, at no flow yet.
+pub fn insert(tx: &Transaction<'_>, run: &RunRow) -> Result<(), StoreFault> {
+    let activation = run.activation.as_ref().map(serde_json::to_string).transpose()?;
+    tx.prepare_cached(
+        "INSERT INTO runs (id, kind, key, subject, source, image, activation, position, state, \
+         tally, request, uid, submitted_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'running', ?9, ?10, ?11, ?12)",
+    )?
+    .execute((
+        run.id.as_str(),
+        kind_name(run.kind),
+        &run.key,
+        &run.subject,
+        &run.source,
+        run.image.map(|image| image.to_string()),
+        activation,
+        run.position,
+        serde_json::to_string(&run.tally)?,
+        &run.request,
+        run.uid,
+        run.submitted_at,
+    ))?;
+    Ok(())
+}
+
+/// Writes what changed in a run that goes on: its image, position, tally.
+pub fn update(tx: &Transaction<'_>, run: &RunRow) -> Result<(), StoreFault> {
+    tx.prepare_cached(
+        "UPDATE runs SET image = ?2, position = ?3, tally = ?4 WHERE id = ?1 AND ended_at IS NULL",
+    )?
+    .execute((
+        run.id.as_str(),
+        run.image.map(|image| image.to_string()),
+        run.position,
+        serde_json::to_string(&run.tally)?,
+    ))?;
+    Ok(())
+}
+
+/// Puts a run at a flow.
+pub fn attach(tx: &Transaction<'_>, run: &RunId, flow: FlowId) -> Result<(), StoreFault> {
+    tx.prepare_cached("UPDATE runs SET flow = ?2 WHERE id = ?1")?.execute((run.as_str(), flow))?;
+    tx.prepare_cached("INSERT OR IGNORE INTO run_flows VALUES (?1, ?2)")?
+        .execute((run.as_str(), flow))?;
+    Ok(())
+}
+
+/// Ends a run.
+pub fn end(
+    tx: &Transaction<'_>,
+    run: &RunId,
+    standing: Standing,
+    fault: Option<&Fault>,
+) -> Result<(), StoreFault> {
+    let fault = fault.map(serde_json::to_string).transpose()?;
+    tx.prepare_cached(
+        "UPDATE runs SET state = ?2, fault = ?3, ended_at = ?4 WHERE id = ?1 AND ended_at IS NULL",
+    )?
+    .execute((run.as_str(), standing.name(), fault, now()))?;
+    Ok(())
+}
+
+/// The flows of a run, in the order it came to them.
+pub fn flows(tx: &Transaction<'_>, run: &RunId) -> Result<Vec<FlowId>, StoreFault> {
+    let mut statement =
+        tx.prepare_cached("SELECT flow FROM run_flows WHERE run = ?1 ORDER BY flow")?;
+    let rows = statement.query_map([run.as_str()], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The runs that have a flow in common with others, or had.
+pub fn of_flow(tx: &Transaction<'_>, flow: FlowId) -> Result<Vec<RunId>, StoreFault> {
+    let mut statement = tx.prepare_cached("SELECT run FROM run_flows WHERE flow = ?1")?;
+    let rows = statement.query_map([flow], |row| row.get::<_, String>(0))?;
+    rows.map(|id| parsed(&id?, "run_flows.run")).collect()
+}

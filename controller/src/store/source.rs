@@ -1,0 +1,72 @@
+//! What each place held when it was last looked at.
+
+use airlock_policy::digest::Digest;
+use rusqlite::{OptionalExtension as _, Transaction};
+use serde::{Deserialize, Serialize};
+
+use super::{StoreFault, now, parsed, signed, unsigned};
+
+/// What tells one version of a place's content from another.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Seen {
+    /// Its size.
+    pub bytes: u64,
+    /// Its `ETag`.
+    pub etag: Option<String>,
+    /// Its version id.
+    pub version: Option<String>,
+    /// When it was last changed, in Unix milliseconds.
+    pub modified: Option<i64>,
+}
+
+/// Records what a place holds.
+pub fn record(
+    tx: &Transaction<'_>,
+    place: &str,
+    name: &str,
+    image: Digest,
+    seen: &Seen,
+) -> Result<(), StoreFault> {
+    let Seen { bytes, etag, version, modified } = seen;
+    tx.prepare_cached(
+        "INSERT INTO sources VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (place) \
+         DO UPDATE SET name = ?2, image = ?3, bytes = ?4, etag = ?5, version = ?6, \
+         modified = ?7, checked_at = ?8",
+    )?
+    .execute((
+        place,
+        name,
+        image.to_string(),
+        signed(*bytes),
+        etag,
+        version,
+        modified,
+        now(),
+    ))?;
+    Ok(())
+}
+
+/// What a place held, and which image that was.
+pub fn find(tx: &Transaction<'_>, place: &str) -> Result<Option<(Digest, Seen)>, StoreFault> {
+    let row = tx
+        .prepare_cached(
+            "SELECT image, bytes, etag, version, modified FROM sources WHERE place = ?1",
+        )?
+        .query_row([place], |row| {
+            let bytes: i64 = row.get(1)?;
+            let (etag, version, modified) = (row.get(2)?, row.get(3)?, row.get(4)?);
+            let seen = Seen { bytes: unsigned(bytes), etag, version, modified };
+            Ok((row.get::<_, String>(0)?, seen))
+        })
+        .optional()?;
+    row.map(|(digest, seen)| Ok((parsed(&digest, "sources.image")?, seen))).transpose()
+}
+
+/// The places that hold an image and the names they give it, the one looked at last first.
+pub fn of_image(tx: &Transaction<'_>, image: Digest) -> Result<Vec<(String, String)>, StoreFault> {
+    let mut statement = tx.prepare_cached(
+        "SELECT place, name FROM sources WHERE image = ?1 ORDER BY checked_at DESC, place LIMIT 32",
+    )?;
+    let rows = statement.query_map([image.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,279 @@
+//! A daemon that answers from a script, over a real socket.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use airlock_protocol::control::{
+    Ask, Control, DaemonInfo, ErrorClass, Fault, HealthLine, HealthState, Hello, ImageView,
+    ListAll, ListRuns, Listing, Named, OneSnapshot, PoolView, RunId, RunState, RunView, ShowRun,
+    SnapshotView, Submit, Watch, Work,
+};
+use airlock_protocol::{PROTOCOL, wire};
+use futures::StreamExt as _;
+use tarpc::context::Context;
+use tarpc::server::{BaseChannel, Channel as _};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::views::{fault, image, run, snapshot};
+
+/// What the daemon does.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    /// What every question but `hello` is answered with, instead of an answer.
+    pub(crate) fault: Option<Fault>,
+    /// Faults of what is submitted, in order; `None` where it is taken on.
+    pub(crate) submissions: VecDeque<Option<Fault>>,
+    /// How long `watch` waits for news.
+    pub(crate) poll: Duration,
+    /// How long every answer but that of `hello` takes.
+    pub(crate) delay: Duration,
+    /// The version of the protocol.
+    pub(crate) protocol: u32,
+    /// What `submit` and `show_run` answer, then what `watch` answers, in order; the last for ever.
+    pub(crate) views: VecDeque<RunView>,
+    /// The images.
+    pub(crate) images: Vec<ImageView>,
+    /// How many connections are closed at their first `watch`.
+    pub(crate) hang_ups: usize,
+    /// What was submitted.
+    pub(crate) submitted: Vec<Work>,
+    /// What was cancelled.
+    pub(crate) cancelled: Vec<RunId>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            fault: None,
+            submissions: VecDeque::new(),
+            poll: Duration::from_millis(100),
+            delay: Duration::ZERO,
+            protocol: PROTOCOL,
+            views: [run(RunState::Running), run(RunState::Done)].into(),
+            images: vec![image("golang:2")],
+            hang_ups: 0,
+            submitted: Vec::new(),
+            cancelled: Vec::new(),
+        }
+    }
+}
+
+/// A daemon that listens.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    folder: PathBuf,
+    script: Arc<Mutex<Script>>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Daemon {
+    /// Starts it; `name` is the test's own.
+    pub(crate) fn start(name: &str, script: Script) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("airlock-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let socket = folder.join("control.sock");
+        let script = Arc::new(Mutex::new(script));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::bind(&socket).unwrap()
+        };
+        let serving = Arc::clone(&script);
+        drop(runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(tokio::spawn(serve(stream, Arc::clone(&serving))));
+            }
+        }));
+        Self { folder, script, _runtime: runtime }
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+
+    /// A folder of the test's own.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What became of the script.
+    pub(crate) fn script(&self) -> Script {
+        self.script.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+/// Serves one connection, until a hang-up that the script asks for.
+async fn serve(stream: UnixStream, script: Arc<Mutex<Script>>) {
+    let channel = BaseChannel::with_defaults(wire::transport(stream));
+    let requests = channel.execute(Double(Arc::clone(&script)).serve());
+    let mut requests = std::pin::pin!(requests);
+    while let Some(answering) = requests.next().await {
+        let before = script.lock().unwrap().hang_ups;
+        answering.await;
+        if script.lock().unwrap().hang_ups < before {
+            return;
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Double(Arc<Mutex<Script>>);
+
+impl Double {
+    async fn answer<T>(&self, answer: impl FnOnce(&mut Script) -> T) -> Result<T, Fault> {
+        let delay = self.0.lock().unwrap().delay;
+        tokio::time::sleep(delay).await;
+        let mut script = self.0.lock().unwrap();
+        match script.fault.clone() {
+            Some(fault) => Err(fault),
+            None => Ok(answer(&mut script)),
+        }
+    }
+
+    async fn listing<T>(
+        &self,
+        items: impl FnOnce(&mut Script) -> Vec<T>,
+    ) -> Result<Listing<T>, Fault> {
+        self.answer(|script| Listing { items: items(script), next: None }).await
+    }
+}
+
+impl Control for Double {
+    async fn hello(self, _: Context, _: Hello) -> Result<DaemonInfo, Fault> {
+        Ok(DaemonInfo {
+            version: "9.8.7".to_owned(),
+            protocol: self.0.lock().unwrap().protocol,
+            pid: 1,
+            helper_version: None,
+            helper_protocol: None,
+        })
+    }
+
+    async fn submit(self, _: Context, request: Submit) -> Result<RunView, Fault> {
+        self.answer(|script| {
+            script.submitted.push(request.work);
+            match script.submissions.pop_front().flatten() {
+                Some(fault) => Err(fault),
+                None => Ok(script.views.front().cloned().unwrap()),
+            }
+        })
+        .await?
+    }
+
+    async fn watch(self, _: Context, request: Watch) -> Result<RunView, Fault> {
+        let poll = self.0.lock().unwrap().poll;
+        tokio::time::sleep(poll).await;
+        self.answer(|script| {
+            script.hang_ups = script.hang_ups.saturating_sub(1);
+            if script.views.len() > 1 {
+                script.views.pop_front();
+            }
+            let mut view = script.views.front().cloned().unwrap();
+            if !view.state.is_over() {
+                view.version = request.seen.saturating_add(1);
+                for stage in &mut view.stages {
+                    stage.took_ms = view.version.saturating_mul(100);
+                }
+            }
+            view
+        })
+        .await
+    }
+
+    async fn runs(self, _: Context, _: ListRuns) -> Result<Listing<RunView>, Fault> {
+        self.listing(|script| script.views.iter().cloned().collect()).await
+    }
+
+    async fn show_run(self, _: Context, _: ShowRun) -> Result<RunView, Fault> {
+        self.answer(|script| script.views.front().cloned().unwrap()).await
+    }
+
+    async fn cancel(self, _: Context, request: ShowRun) -> Result<RunView, Fault> {
+        self.answer(|script| {
+            script.cancelled.push(request.run);
+            run(RunState::Cancelled)
+        })
+        .await
+    }
+
+    async fn images(self, _: Context, request: ListAll) -> Result<Listing<ImageView>, Fault> {
+        // A page an image: whoever asks has to turn pages.
+        let place: usize = request.after.as_deref().unwrap_or("0").parse().unwrap();
+        let next = place.saturating_add(1);
+        self.answer(|script| Listing {
+            items: script.images.get(place).cloned().into_iter().collect(),
+            next: (next < script.images.len()).then(|| next.to_string()),
+        })
+        .await
+    }
+
+    async fn snapshots(self, _: Context, _: ListAll) -> Result<Listing<SnapshotView>, Fault> {
+        self.listing(|_| vec![snapshot()]).await
+    }
+
+    async fn image(self, _: Context, request: Named) -> Result<ImageView, Fault> {
+        self.answer(|script| {
+            let found = script.images.iter().find(|image| image.name == request.image);
+            found.cloned().ok_or_else(|| fault(ErrorClass::NotFound))
+        })
+        .await?
+    }
+
+    async fn show_snapshot(self, _: Context, request: OneSnapshot) -> Result<SnapshotView, Fault> {
+        self.answer(|_| one_snapshot(&request)).await?
+    }
+
+    async fn deactivate(self, _: Context, request: OneSnapshot) -> Result<SnapshotView, Fault> {
+        self.answer(|_| one_snapshot(&request)).await?
+    }
+
+    async fn remove(self, _: Context, request: Named) -> Result<ImageView, Fault> {
+        self.answer(|_| match request.image.as_str() {
+            "busy" => Err(fault(ErrorClass::Busy)),
+            "absent" => Err(fault(ErrorClass::NotFound)),
+            name => Ok(image(name)),
+        })
+        .await?
+    }
+
+    async fn pool_setup(self, _: Context, _: Ask) -> Result<PoolView, Fault> {
+        self.answer(|_| PoolView { usage: None, changed: true }).await
+    }
+
+    async fn pool_status(self, _: Context, _: Ask) -> Result<PoolView, Fault> {
+        self.answer(|_| PoolView { usage: None, changed: false }).await
+    }
+
+    async fn health(self, _: Context, _: Ask) -> Result<Listing<HealthLine>, Fault> {
+        let line = |name: &str, state| HealthLine {
+            name: name.to_owned(),
+            state,
+            text: "text".to_owned(),
+            remedy: Some("remedy".to_owned()),
+        };
+        self.listing(|script| {
+            let ill =
+                if script.images.is_empty() { HealthState::Failed } else { HealthState::Warning };
+            vec![line("helper", HealthState::Ok), line("disk", ill)]
+        })
+        .await
+    }
+}
+
+fn one_snapshot(request: &OneSnapshot) -> Result<SnapshotView, Fault> {
+    if request.name.as_str() == "web" { Ok(snapshot()) } else { Err(fault(ErrorClass::NotFound)) }
+}

@@ -1,0 +1,116 @@
+//! Lists, pages and what acts on names.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::double::{Daemon, Script};
+use super::tests::{airlock, ask, assert_harmless, json_lines, text};
+use super::views::{HOSTILE, image};
+
+#[test]
+fn lists_turn_pages_and_hostile_names_drive_nothing() {
+    let images = vec![image("golang:2"), image(HOSTILE)];
+    let daemon = Daemon::start("pages", Script { images, ..Script::default() });
+    let told = ask(&daemon, &["images"]);
+    assert_eq!((told.status.code(), text(&told.stderr)), (Some(0), String::new()));
+    let table = text(&told.stdout);
+    assert_harmless(&table);
+    assert_eq!(table.lines().count(), 3);
+    assert!(table.starts_with("IMAGE               DIGEST  "), "{table}");
+    assert!(table.contains("\na\\x1b[2Jb\\u{202e}c  9c9c9c9c9c9c  "), "{table}");
+
+    let told = ask(&daemon, &["images", "-o", "json"]);
+    let [list] = json_lines(&told.stdout).try_into().unwrap();
+    assert_eq!((&list["schema"], &list["next"]), (&"airlock.images/1".into(), &Value::Null));
+    assert_eq!(list["items"][1]["name"], HOSTILE);
+    assert_eq!(list["items"][0]["file_bytes"], 4 << 20);
+
+    let ascii = airlock(&daemon.socket()).env("LC_ALL", "C").arg("images").output().unwrap();
+    assert!(ascii.stdout.is_ascii());
+}
+
+#[test]
+fn every_list_and_page_is_json_on_stdout_alone() {
+    let daemon = Daemon::start("schemas", Script::default());
+    for (arguments, schema) in [
+        (&["images"][..], "airlock.images/1"),
+        (&["snapshots"], "airlock.snapshots/1"),
+        (&["inspect", "golang:2"], "airlock.image/1"),
+        (&["inspect", "web"], "airlock.snapshot/1"),
+        (&["deactivate", "web"], "airlock.deactivated/1"),
+        (&["rm", "golang:2"], "airlock.removed/1"),
+        (&["pool", "setup"], "airlock.pool/1"),
+        (&["pool", "status"], "airlock.pool/1"),
+        (&["runs"], "airlock.runs/1"),
+        (&["runs", "show", "k7f29qxm"], "airlock.run/1"),
+        (&["cancel", "k7f29qxm"], "airlock.cancelled/1"),
+        (&["doctor"], "airlock.doctor/1"),
+        (&["version"], "airlock.version/1"),
+    ] {
+        let mut command = airlock(&daemon.socket());
+        command.env("LC_ALL", "de_DE.UTF-8").args(arguments).args(["--output", "json"]);
+        let told = command.output().unwrap();
+        assert_eq!((told.status.code(), text(&told.stderr)), (Some(0), String::new()));
+        let [document] = json_lines(&told.stdout).try_into().unwrap();
+        assert_eq!(document["schema"], schema);
+        let plain = ask(&daemon, arguments);
+        assert_eq!(plain.status.code(), Some(0), "{arguments:?}");
+        assert_harmless(&text(&plain.stdout));
+        assert!(!plain.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_is_named_and_absent_is_four_unless_it_may_be() {
+    let daemon = Daemon::start("absent", Script::default());
+    for (arguments, exit) in [
+        (&["deactivate", "web", "gone"][..], 4),
+        (&["deactivate", "web", "gone", "--if-exists"], 0),
+        (&["rm", "absent"], 4),
+        (&["rm", "absent", "--if-exists"], 0),
+        (&["rm", "absent", "busy"], 1),
+        (&["rm", "absent", "busy", "--if-exists"], 7),
+        (&["inspect", "-q", "golang:2"], 0),
+        (&["inspect", "-q", "nothing"], 4),
+        (&["deactivate", "Not a name"], 2),
+        (&["cancel", "short"], 2),
+    ] {
+        let told = ask(&daemon, arguments);
+        assert_eq!(told.status.code(), Some(exit), "{arguments:?}: {}", text(&told.stderr));
+    }
+    let told = ask(&daemon, &["inspect", "-q", "nothing"]);
+    assert_eq!((text(&told.stdout), text(&told.stderr)), (String::new(), String::new()));
+    let told = ask(&daemon, &["deactivate", "gone", "web"]);
+    assert_eq!(text(&told.stdout), "✓ web is deactivated: golang:2\n");
+}
+
+#[test]
+fn a_doctor_who_finds_that_work_is_refused_says_five() {
+    let daemon = Daemon::start("well", Script::default());
+    let told = ask(&daemon, &["doctor"]);
+    assert_eq!(told.status.code(), Some(0));
+    assert!(text(&told.stdout).contains("! disk    text\n          next  remedy\n"));
+    let daemon = Daemon::start("ill", Script { images: vec![], ..Script::default() });
+    assert_eq!(ask(&daemon, &["doctor"]).status.code(), Some(5));
+    assert_eq!(ask(&daemon, &["doctor", "-o", "json"]).status.code(), Some(5));
+}
+
+#[test]
+fn the_preflight_needs_nothing_and_takes_no_time() {
+    let begun = Instant::now();
+    let mut command = airlock(Path::new("/nonexistent"));
+    let told = command.args(["doctor", "--preflight", "-o", "json"]).output().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    let [document] = json_lines(&told.stdout).try_into().unwrap();
+    assert_eq!(document["schema"], "airlock.doctor/1");
+    let items = document["items"].as_array().unwrap();
+    let missing = items.iter().any(|item| item["state"] == "missing");
+    assert_eq!(told.status.code(), Some(if missing { 5 } else { 0 }));
+    assert_eq!(items.len(), 14);
+    for item in items {
+        let well = item["state"] == "ok";
+        assert_eq!(item["remedy"].as_array().unwrap().is_empty(), well, "{item}");
+    }
+}

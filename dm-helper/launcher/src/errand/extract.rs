@@ -1,0 +1,62 @@
+//! Starts an extraction: the blob, a detached mount, a worker that has these two and no more.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use airlock_policy::digest::BlobDigest;
+use airlock_policy::errand::{Envelope, Failure, Stage};
+use airlock_policy::worker::{ExtractOrder, Job};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::Desk;
+use crate::log::failed;
+use crate::mount;
+use crate::worker::Worker;
+
+/// Opens a blob beneath the controller's folder. Whatever the controller did to that folder, what
+/// is opened is a regular file in it.
+pub fn open_blob(blobs: &Path, blob: BlobDigest) -> Result<OwnedFd, Failure> {
+    let failed = failed(Stage::BlobOpen);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(blobs, flags, Mode::empty()).map_err(&failed)?;
+    // No link is followed, on no component, and no other filesystem entered. A named pipe of that
+    // name keeps nobody waiting.
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let path = format!("sha256/{}", blob.0.hex());
+    let blob =
+        rustix::fs::openat2(&folder, path, flags, Mode::empty(), resolve).map_err(&failed)?;
+    let stat = rustix::fs::fstat(&blob).map_err(&failed)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        Ok(blob)
+    } else {
+        Err(failed(Errno::INVAL))
+    }
+}
+
+/// Starts extracting a blob into the filesystem on a device.
+///
+/// The launcher does not keep the mount: when the worker has ended, the filesystem
+/// is unmounted.
+pub fn start(
+    desk: &Desk,
+    device: BorrowedFd<'_>,
+    blob: BorrowedFd<'_>,
+    envelope: &Envelope,
+) -> Result<Worker, Failure> {
+    let limits = &desk.config.limits;
+    let mount = mount::detached(device, desk.user_namespace.as_fd())?;
+    let job = Job::Extract(ExtractOrder {
+        envelope: envelope.clone(),
+        limits: limits.archive(),
+        memory: limits.worker_memory.0,
+    });
+    let time = Duration::from_secs(limits.extract_seconds);
+    let descriptors = [mount.as_fd(), blob, desk.user_namespace.as_fd()];
+    Worker::start_reporting(&desk.worker, &job, descriptors, (envelope.clone(), time))
+}

@@ -1,0 +1,21 @@
+//! The launcher: holds what needs privilege and parses nothing but fixed-size errands.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`startup`] | from root's configuration to a running broker, in order |
+//! | [`serve`] | the loop: errands in, answers out, workers watched |
+//! | [`errand`] | what each errand does, a file each |
+//! | [`worker`] | a running worker, and what its end means |
+//! | [`program`] | the files of broker and worker |
+//! | [`mount`] | the detached mount of a volume |
+//! | [`log`] | one line on stderr |
+#![forbid(unsafe_code)]
+
+pub mod errand;
+mod file;
+pub mod log;
+pub mod mount;
+pub mod program;
+pub mod serve;
+pub mod startup;
+pub mod worker;

@@ -1,0 +1,86 @@
+//! `airlock-dm-helper`: the privileged side's first process. Starts the broker, then works for it.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use airlock_dm_launcher::log::{chain, log};
+use airlock_dm_launcher::serve::Ended;
+use airlock_dm_launcher::startup::{NotStarted, start};
+use lexopt::Arg;
+
+const USAGE: &str = "\
+Usage: airlock-dm-helper [--config FILE]
+
+Starts airlock's privileged helper. Run by systemd; needs CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID
+and CAP_SETPCAP, and keeps the first.
+
+  --config FILE  root's configuration [/etc/airlock/dm-helper.toml]
+  --version      prints the version
+";
+
+/// Somebody else works for this state directory (R-503).
+const EXIT_SECOND: u8 = 6;
+/// The arguments are wrong, as sysexits(3) and systemd have it.
+const EXIT_USAGE: u8 = 64;
+
+/// What the arguments ask for.
+enum Wish {
+    Run(PathBuf),
+    Print(String),
+}
+
+fn main() -> ExitCode {
+    let config = match wish(std::env::args_os()) {
+        Ok(Wish::Run(config)) => config,
+        Ok(Wish::Print(text)) => {
+            // A closed stdout is nobody's concern.
+            drop(std::io::stdout().write_all(text.as_bytes()));
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            log(&format!("failed to understand the arguments: {error}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let mut server = match start(&config) {
+        Ok(server) => server,
+        Err(error) => {
+            log(&format!("failed to start: {}", chain(&error)));
+            let second = matches!(error, NotStarted::Second(_));
+            return if second { ExitCode::from(EXIT_SECOND) } else { ExitCode::FAILURE };
+        }
+    };
+    match server.run() {
+        Ok(Ended::Asked) => ExitCode::SUCCESS,
+        Ok(ended) => {
+            log(&format!("ends: {ended}"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            log(&format!("ends: failed to wait for anything to do: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wish(arguments: impl IntoIterator<Item = OsString>) -> Result<Wish, lexopt::Error> {
+    let mut config = PathBuf::from("/etc/airlock/dm-helper.toml");
+    let mut arguments = lexopt::Parser::from_iter(arguments);
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Arg::Long("config") => config = arguments.value()?.into(),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Wish::Print(USAGE.to_owned())),
+            Arg::Long("version") | Arg::Short('V') => {
+                let version = concat!("airlock-dm-helper ", env!("CARGO_PKG_VERSION"), "\n");
+                return Ok(Wish::Print(version.to_owned()));
+            }
+            other @ (Arg::Short(_) | Arg::Long(_) | Arg::Value(_)) => {
+                return Err(other.unexpected());
+            }
+        }
+    }
+    Ok(Wish::Run(config))
+}

@@ -1,0 +1,155 @@
+//! What the privileged thread holds, and what several verbs need of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use airlock_policy::errand::{Answer, Errand, ThinDevice};
+use airlock_policy::helper_config::HelperConfig;
+use airlock_policy::name::{DeviceName, RequestId, ThinId};
+use airlock_protocol::not_done::{NotDone, Refusal, Step, StepFailure};
+use tokio::sync::mpsc::WeakUnboundedSender;
+
+use crate::audit;
+use crate::dm::table::Target;
+use crate::dm::{Access, Device, DeviceTable};
+use crate::errands::Errands;
+use crate::extraction::Extractions;
+use crate::ledger::{Book, Ledger};
+use crate::permit::refuse;
+use crate::worker::Job;
+
+/// What the helper is put together from.
+pub struct Parts {
+    /// What root decided.
+    pub config: HelperConfig,
+    /// The device table.
+    pub table: Box<dyn DeviceTable>,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The link to the launcher.
+    pub errands: Errands,
+    /// Whether every part of the process's confinement is in force.
+    pub confined: bool,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+/// The state behind the verbs.
+pub(crate) struct Helper {
+    pub(crate) config: HelperConfig,
+    pub(crate) table: Box<dyn DeviceTable>,
+    pub(crate) ledger: Ledger,
+    pub(crate) errands: Errands,
+    pub(crate) extractions: Extractions,
+    /// Whether ledger and pool were brought into agreement since this process started.
+    pub(crate) ready: bool,
+    jobs: WeakUnboundedSender<Job>,
+}
+
+impl Helper {
+    pub(crate) fn new(parts: Parts, jobs: WeakUnboundedSender<Job>) -> Self {
+        let Parts { config, table, ledger, errands, confined: _ } = parts;
+        let extractions = Extractions::default();
+        Self { config, table, ledger, errands, extractions, ready: false, jobs }
+    }
+
+    pub(crate) const fn book(&self) -> &Book {
+        self.ledger.book()
+    }
+
+    /// Lets other threads leave work for this one.
+    pub(crate) fn jobs(&self) -> WeakUnboundedSender<Job> {
+        self.jobs.clone()
+    }
+
+    /// Has the launcher do something short and answer that it is done.
+    pub(crate) fn errand(
+        &self,
+        request: &RequestId,
+        errand: &Errand,
+        within: Duration,
+    ) -> Result<(), NotDone> {
+        let answer = self.errands.call(request, errand, within)?;
+        if answer == Answer::Done { Ok(()) } else { Err(unexpected(&answer)) }
+    }
+
+    pub(crate) const fn device_time(&self) -> Duration {
+        Duration::from_secs(self.config.limits.device_seconds)
+    }
+
+    /// Twice what the launcher gives a tool: it is the launcher that ends the tool, not we.
+    pub(crate) const fn tool_time(&self) -> Duration {
+        Duration::from_secs(self.config.limits.tool_seconds.saturating_mul(2))
+    }
+
+    /// Brings a device up with this table. One that a crash left half made is made anew.
+    pub(crate) fn bring_up(
+        &mut self,
+        name: DeviceName,
+        target: &Target,
+        access: Access,
+    ) -> Result<(Device, bool), NotDone> {
+        match self.table.find(name).map_err(NotDone::Failed)? {
+            Some(device) if device.live => {
+                let (kind, sectors, line) = self.table.loaded(name).map_err(NotDone::Failed)?;
+                let read_only = access == Access::ReadOnly;
+                // The kernel repeats a table with what it added, behind it.
+                let same = kind == target.kind
+                    && sectors == target.sectors
+                    && line.trim_end() == target.line
+                    && device.read_only == read_only;
+                if same {
+                    return Ok((device, false));
+                }
+                audit::event("other-table", &[("device", &name), ("table", &line)]);
+                Err(NotDone::Failed(StepFailure { step: Step::ReadTable, errno: 0 }))
+            }
+            half_made => {
+                if half_made.is_some() {
+                    self.table.remove(name).map_err(NotDone::Failed)?;
+                }
+                let device = self.table.create(name, target, access).map_err(NotDone::Failed)?;
+                Ok((device, true))
+            }
+        }
+    }
+
+    /// Brings a thin device up, in the size that every volume of the pool has.
+    pub(crate) fn bring_up_thin(
+        &mut self,
+        thin: ThinId,
+        access: Access,
+    ) -> Result<(ThinDevice, bool), NotDone> {
+        let pool = self.pool_device()?;
+        let Some(record) = self.book().pool() else { return refuse(Refusal::PoolDown) };
+        let target = Target::thin(pool.number, thin, record.volume_sectors);
+        let (device, made) = self.bring_up(DeviceName::Thin(thin), &target, access)?;
+        Ok((ThinDevice { thin, minor: device.number.minor }, made))
+    }
+
+    /// Takes a thin device out of the device table, if it is there. Never by force.
+    pub(crate) fn take_down(&mut self, thin: ThinId) -> Result<(), NotDone> {
+        let name = DeviceName::Thin(thin);
+        if self.table.find(name).map_err(NotDone::Failed)?.is_some() {
+            self.table.remove(name).map_err(NotDone::Failed)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pool_device(&self) -> Result<Device, NotDone> {
+        match self.table.find(DeviceName::Pool).map_err(NotDone::Failed)? {
+            Some(device) if device.live => Ok(device),
+            Some(_) | None => refuse(Refusal::PoolDown),
+        }
+    }
+}
+
+/// The launcher answered an errand with an answer to another kind.
+pub(crate) fn unexpected(answer: &Answer) -> NotDone {
+    audit::event("odd-answer", &[("answer", &format!("{answer:?}"))]);
+    NotDone::Failed(StepFailure { step: Step::Launcher, errno: 0 })
+}

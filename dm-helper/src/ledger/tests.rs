@@ -1,0 +1,201 @@
+//! What the ledger survives.
+
+#![expect(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::name::ThinId;
+
+use super::*;
+
+/// A state directory that goes when the test ends.
+struct StateDirectory(PathBuf);
+
+impl StateDirectory {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ledger-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn open(&self) -> Result<Ledger, LedgerFailure> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        Ledger::open(rustix::fs::open(&self.0, flags, Mode::empty()).unwrap())
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        fs::read(self.0.join(FILE)).unwrap()
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        fs::write(self.0.join(FILE), bytes).unwrap();
+    }
+}
+
+impl Drop for StateDirectory {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn thin(number: u32) -> ThinId {
+    ThinId::try_from(number).unwrap()
+}
+
+fn chain(seed: u8) -> ChainId {
+    ChainId(Digest::of(&[seed]))
+}
+
+fn layer() -> Layer {
+    let digest = Digest::of(b"layer");
+    let layout = airlock_policy::layout::LayoutFacts::default();
+    Layer { blob: BlobDigest(digest), diff_id: DiffId(digest), entries: 1, file_bytes: 2, layout }
+}
+
+fn change(ledger: &mut Ledger, change: Change) {
+    let transaction = ledger.book().transaction() + 1;
+    ledger.append(Record::Intent(Intent { transaction, change })).unwrap();
+    ledger.append(Record::Confirmed { transaction }).unwrap();
+}
+
+fn create(number: u32, seed: u8, parent: Option<ChainId>) -> Change {
+    Change::CreateVolume { thin: thin(number), volume: chain(seed), parent }
+}
+
+/// One of everything: a sealed volume, a building one on it, a snapshot, a deleted one, an intent.
+fn full(ledger: &mut Ledger) {
+    let sizes =
+        PoolRecord { data_sectors: 1, metadata_sectors: 2, volume_sectors: 3, block_sectors: 256 };
+    ledger.append(Record::Pool(sizes)).unwrap();
+    change(ledger, Change::CreateBase);
+    change(ledger, Change::Seal { thin: ThinId::BASE });
+    change(ledger, create(1, 1, None));
+    ledger.append(Record::Filled { thin: thin(1), layer: layer() }).unwrap();
+    change(ledger, Change::Seal { thin: thin(1) });
+    change(ledger, create(2, 2, Some(chain(1))));
+    let name = "web".parse().unwrap();
+    let snapshot =
+        Change::CreateSnapshot { thin: thin(3), name, image: chain(1), read_only: false };
+    change(ledger, snapshot);
+    ledger.append(Record::HandedOut { thin: thin(3) }).unwrap();
+    change(ledger, create(4, 4, None));
+    change(ledger, Change::Delete { thin: thin(4) });
+    let intent =
+        Intent { transaction: ledger.book().transaction() + 1, change: create(5, 5, None) };
+    ledger.append(Record::Intent(intent)).unwrap();
+}
+
+#[test]
+fn everything_is_found_again_and_compaction_changes_nothing() {
+    let state = StateDirectory::new();
+    let mut ledger = state.open().unwrap();
+    full(&mut ledger);
+    let long = state.bytes().len();
+    let reopened = state.open().unwrap();
+    assert_eq!(reopened.book(), ledger.book());
+    assert!(state.bytes().len() < long);
+    assert_eq!(state.open().unwrap().book(), ledger.book());
+    assert!(reopened.book().snapshot(&"web".parse().unwrap()).unwrap().handed_out);
+    assert_eq!(reopened.book().transaction(), 8);
+    assert!(!state.0.join(NEW_FILE).exists());
+}
+
+#[test]
+fn a_thin_id_is_never_given_out_twice() {
+    let state = StateDirectory::new();
+    let mut ledger = state.open().unwrap();
+    full(&mut ledger);
+    assert_eq!(ledger.book().next_thin(), Some(thin(6)));
+    let transaction = ledger.book().pending().unwrap().transaction;
+    ledger.append(Record::Undone { transaction }).unwrap();
+    // 4 was deleted, 5 was undone: neither comes back, not even after two compactions.
+    drop(ledger);
+    drop(state.open().unwrap());
+    assert_eq!(state.open().unwrap().book().next_thin(), Some(thin(6)));
+}
+
+#[test]
+fn a_torn_tail_is_dropped_wherever_it_was_torn() {
+    let state = StateDirectory::new();
+    let mut ledger = state.open().unwrap();
+    change(&mut ledger, create(1, 1, None));
+    let before = state.bytes();
+    ledger.append(Record::Filled { thin: thin(1), layer: layer() }).unwrap();
+    let after = state.bytes();
+    for cut in before.len()..after.len() {
+        state.write(&after[..cut]);
+        let book = state.open().unwrap().book().clone();
+        assert_eq!(book.volume(chain(1)).unwrap().contents, Contents::Building, "cut at {cut}");
+    }
+    // Sectors may reach the disk out of order: the end is there, the middle is zeros.
+    let mut holed = after.clone();
+    holed[before.len() + 10..after.len() - 5].fill(0);
+    state.write(&holed);
+    assert_eq!(state.open().unwrap().book().volume(chain(1)).unwrap().contents, Contents::Building);
+    state.write(&after);
+    assert_ne!(state.open().unwrap().book().volume(chain(1)).unwrap().contents, Contents::Building);
+}
+
+#[test]
+fn what_follows_a_torn_tail_is_read() {
+    let state = StateDirectory::new();
+    drop(state.open().unwrap());
+    let mut bytes = state.bytes();
+    bytes.extend(b"deadbeef {\"confir");
+    state.write(&bytes);
+    let mut ledger = state.open().unwrap();
+    change(&mut ledger, create(1, 1, None));
+    assert_eq!(state.open().unwrap().book(), ledger.book());
+}
+
+#[test]
+fn a_damaged_middle_is_refused_by_line_and_left_as_it_is() {
+    let state = StateDirectory::new();
+    full(&mut state.open().unwrap());
+    let mut bytes = state.bytes();
+    let second = bytes.iter().position(|b| *b == b'\n').unwrap() + 20;
+    bytes[second] ^= 1;
+    state.write(&bytes);
+    assert!(matches!(state.open(), Err(LedgerFailure::Damaged { line: 2 })));
+    assert_eq!(state.bytes(), bytes);
+}
+
+#[test]
+fn a_newer_format_is_refused_even_in_the_last_line() {
+    let state = StateDirectory::new();
+    state.write(&line::encode(&Record::Format(2)).unwrap());
+    assert!(matches!(state.open(), Err(LedgerFailure::Contradictory { line: 1, .. })));
+}
+
+#[test]
+fn records_that_contradict_each_other_are_refused() {
+    type Case = fn(&mut Book) -> Result<(), Contradiction>;
+    let cases: [Case; 6] = [
+        |book| book.apply(Record::Confirmed { transaction: 1 }),
+        |book| book.apply(Record::Undone { transaction: 1 }),
+        |book| book.apply(Record::Filled { thin: thin(9), layer: layer() }),
+        |book| book.apply(Record::HandedOut { thin: thin(1) }),
+        |book| {
+            let change = Change::CreateBase;
+            book.apply(Record::Intent(Intent { transaction: 7, change }))
+        },
+        |book| {
+            // Sealing what was never filled.
+            let change = Change::Seal { thin: thin(1) };
+            book.apply(Record::Intent(Intent { transaction: 2, change })).unwrap();
+            book.apply(Record::Confirmed { transaction: 2 })
+        },
+    ];
+    for (number, case) in cases.into_iter().enumerate() {
+        let mut book = Book::empty();
+        let change = create(1, 1, None);
+        book.apply(Record::Intent(Intent { transaction: 1, change })).unwrap();
+        book.apply(Record::Confirmed { transaction: 1 }).unwrap();
+        assert_eq!(case(&mut book), Err(Contradiction), "case {number}");
+    }
+}

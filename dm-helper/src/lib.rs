@@ -1,0 +1,37 @@
+//! The broker: answers the controller's requests, keeps the ledger, changes the device table.
+//!
+//! It parses what a stranger may have written, so it can do nothing else: it has one capability, no
+//! file and no network. Whatever needs a file or a mount, the launcher does for it, and the words
+//! between the two have a fixed size.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`startup`] | what happens before the first request, in order |
+//! | [`confine`] | the process gives up what it does not need |
+//! | [`listener`] | who may connect |
+//! | `rpc`, `worker`, `permit` | from a request to the one thread that may act on it |
+//! | `ops` | the verbs, a file each |
+//! | `helper`, `pool`, `extraction` | what the verbs have in common |
+//! | [`dm`] | the device table |
+//! | [`ledger`] | what the helper itself knows of its volumes |
+//! | [`errands`] | the link to the launcher |
+//! | `audit` | one line a request |
+#![forbid(unsafe_code)]
+
+mod audit;
+pub mod confine;
+pub mod dm;
+pub mod errands;
+mod extraction;
+mod helper;
+pub mod ledger;
+pub mod listener;
+mod ops;
+mod permit;
+mod pool;
+mod rpc;
+pub mod startup;
+mod worker;
+
+pub use helper::Parts;
+pub use worker::Worker;

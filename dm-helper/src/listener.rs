@@ -1,0 +1,55 @@
+//! Who may connect, and how many at once.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use crate::audit;
+use crate::rpc;
+use crate::worker::Worker;
+
+/// How long to wait when the kernel has no descriptor or memory for a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the processes of one user, for ever. Nobody else gets as far as a byte read: not even
+/// root, who has no business on this socket and would only hide a mistake.
+pub async fn listen(listener: UnixListener, controller_uid: u32, worker: Worker) -> Infallible {
+    let most = usize::try_from(worker.limits().connections).unwrap_or(usize::MAX);
+    let places = Arc::new(Semaphore::new(most));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _unnamed)) => stream,
+            Err(error) => {
+                audit::event("accept", &[("why", &error)]);
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(why) = admit(&stream, controller_uid) {
+            audit::event("stranger", &[("why", &why)]);
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            audit::event("too-many-connections", &[("limit", &most)]);
+            continue;
+        };
+        let worker = worker.clone();
+        drop(tokio::spawn(async move {
+            rpc::serve(stream, worker).await;
+            drop(place);
+        }));
+    }
+}
+
+/// Asks the kernel who connected (unix(7), `SO_PEERCRED`).
+fn admit(stream: &UnixStream, controller_uid: u32) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    if uid == controller_uid {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("uid {uid} may not speak here")))
+}

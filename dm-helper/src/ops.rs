@@ -1,0 +1,63 @@
+//! One file for each verb of the protocol, and the table of what they are called.
+
+pub(crate) mod apply_layer;
+mod create_volume;
+mod delete_volume;
+mod ensure_pool;
+mod list_volumes;
+mod map;
+mod pool_status;
+mod seal_volume;
+mod snapshot;
+mod unmap;
+
+use airlock_policy::name::RequestId;
+use airlock_protocol::request::{
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ListVolumes, Map, QueryPool, SealVolume,
+    Snapshot, Target, Unmap,
+};
+
+/// What a request says of itself in the log.
+pub(crate) trait Request {
+    /// The verb, as in the protocol.
+    const VERB: &'static str;
+
+    /// The operator's request that it is done for.
+    fn request(&self) -> &RequestId;
+
+    /// What it is done to.
+    fn subject(&self) -> String;
+}
+
+macro_rules! verbs {
+    ($($Request:ident $verb:literal $it:ident => $subject:expr;)+) => {
+        $(impl Request for $Request {
+            const VERB: &'static str = $verb;
+
+            fn request(&self) -> &RequestId {
+                &self.request
+            }
+
+            fn subject(&self) -> String {
+                let $it = self;
+                $subject.to_string()
+            }
+        })+
+    };
+}
+
+verbs! {
+    EnsurePool   "ensure_pool"   _it => "pool";
+    QueryPool    "pool_status"   _it => "pool";
+    CreateVolume "create_volume" it => it.volume;
+    ApplyLayer   "apply_layer"   it => it.volume;
+    SealVolume   "seal_volume"   it => it.volume;
+    Snapshot     "snapshot"      it => it.name;
+    Map          "map"           it => it.name;
+    Unmap        "unmap"         it => it.name;
+    DeleteVolume "delete_volume" it => match &it.target {
+        Target::Volume(volume) => volume.to_string(),
+        Target::Snapshot(name) => name.to_string(),
+    };
+    ListVolumes  "list_volumes"  _it => "ledger";
+}

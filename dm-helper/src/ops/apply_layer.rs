@@ -1,0 +1,224 @@
+//! `apply_layer`: has a layer's blob extracted into its volume.
+//!
+//! The privileged thread starts the extraction and goes on with other work. The launcher's answers
+//! arrive on the link's thread, which passes progress on and leaves the end to the privileged one.
+
+use std::time::Instant;
+
+use airlock_policy::digest::ChainId;
+use airlock_policy::errand::{Answer, Errand, Extracted, Failure, Progress, Stage};
+use airlock_policy::name::ThinId;
+use airlock_protocol::not_done::{NotDone, Refusal};
+use airlock_protocol::reply::{AppliedLayer, LayerProgress, PoolMode};
+use airlock_protocol::request::ApplyLayer;
+use rustix::io::Errno;
+use tokio::sync::watch;
+
+use crate::audit::{self, Asked, Verdict};
+use crate::dm::Access;
+use crate::extraction::{Applying, News};
+use crate::helper::{Helper, unexpected};
+use crate::ledger::{Change, Contents, Layer, Record};
+use crate::ops::Request as _;
+use crate::permit::{Operation, Permit, refuse};
+use crate::worker::Job;
+
+impl Operation for ApplyLayer {
+    type Reply = Applying;
+
+    /// Polls are not logged; the end of an extraction is, when it comes.
+    fn verdict(result: &Result<Applying, NotDone>) -> Option<Verdict> {
+        match result {
+            Ok(Applying::Begun(_)) => Some(Verdict::Begun),
+            Ok(Applying::Joined(_)) => None,
+            Ok(Applying::Applied(_)) | Err(_) => Some(result.into()),
+        }
+    }
+
+    fn check(&self, helper: &Helper) -> Result<(), NotDone> {
+        let Self { request: _, volume, blob, diff_id } = self;
+        helper.require_pool()?;
+        let last = helper.extractions.of(*volume);
+        if let Some(last) = last {
+            // It runs, or it failed and the volume is gone or spoilt: perform says which.
+            let same = last.layer.is_none_or(|layer| layer == (*blob, *diff_id));
+            return if same { Ok(()) } else { refuse(Refusal::OtherLayer) };
+        }
+        let Some(known) = helper.book().volume(*volume) else {
+            return refuse(Refusal::NoSuchVolume);
+        };
+        match known.contents {
+            Contents::Filled(layer) | Contents::Sealed(layer) => {
+                let same = (layer.blob, layer.diff_id) == (*blob, *diff_id);
+                if same { Ok(()) } else { refuse(other_layer(known.contents)) }
+            }
+            Contents::Building if ChainId::of(known.parent, *diff_id) != *volume => {
+                refuse(Refusal::ChainDigest)
+            }
+            Contents::Building => {
+                helper.require_room()?;
+                let most = usize::try_from(helper.config.limits.extractions).unwrap_or(usize::MAX);
+                let free = helper.extractions.running() < most;
+                if free { Ok(()) } else { refuse(Refusal::TooManyLayers) }
+            }
+        }
+    }
+
+    fn perform(permit: Permit<Self>, helper: &mut Helper) -> Result<Applying, NotDone> {
+        let asked = permit.into_request();
+        if let Some(last) = helper.extractions.of(asked.volume) {
+            return Ok(Applying::Joined(last.news.clone()));
+        }
+        let known = helper.book().volume(asked.volume);
+        let Some((thin, contents)) = known.map(|known| (known.thin, known.contents)) else {
+            return refuse(Refusal::NoSuchVolume);
+        };
+        match contents {
+            Contents::Filled(layer) | Contents::Sealed(layer) => {
+                Ok(Applying::Applied(layer.applied()))
+            }
+            Contents::Building => begin(helper, asked, thin),
+        }
+    }
+}
+
+const fn other_layer(contents: Contents) -> Refusal {
+    match contents {
+        Contents::Sealed(_) => Refusal::VolumeSealed,
+        Contents::Filled(_) | Contents::Building => Refusal::OtherLayer,
+    }
+}
+
+fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applying, NotDone> {
+    let (device, _made) = helper.bring_up_thin(thin, Access::ReadWrite)?;
+    let (tell, news) = watch::channel(News::Running(LayerProgress::default()));
+    let errand = Errand::Extract { device, blob: asked.blob };
+    let (volume, layer) = (asked.volume, (asked.blob, asked.diff_id));
+    let jobs = helper.jobs();
+    let request = asked.request.clone();
+    let mut waiting = Some(Waiting { asked, thin, tell, since: Instant::now() });
+    helper.errands.begin(&request, &errand, move |answer| {
+        if let Answer::Progress(progress) = answer {
+            if let Some(Waiting { tell, .. }) = &waiting {
+                tell.send_replace(News::Running(shown(progress)));
+            }
+        } else if let (Some(waiting), Some(jobs)) = (waiting.take(), jobs.upgrade()) {
+            let job: Job = Box::new(move |helper| waiting.end(helper, &answer));
+            // Where it is refused the process is ending, and the next one throws the volume away.
+            drop(jobs.send(job));
+        }
+    })?;
+    helper.extractions.note(volume, Some(layer), news.clone());
+    let book = helper.ledger.book();
+    helper.extractions.tidy(|volume| book.volume(volume).is_some());
+    Ok(Applying::Begun(news))
+}
+
+/// An extraction that has not come to its end.
+struct Waiting {
+    asked: ApplyLayer,
+    thin: ThinId,
+    tell: watch::Sender<News>,
+    since: Instant,
+}
+
+impl Waiting {
+    /// On the privileged thread, when the last answer came.
+    fn end(self, helper: &mut Helper, answer: &Answer) {
+        let Self { asked, thin, tell, since } = self;
+        let result = finish(helper, &asked, thin, answer);
+        let (request, subject) = (asked.request.clone(), asked.subject());
+        Asked { verb: ApplyLayer::VERB, request, subject, since }.answered(&(&result).into());
+        if result.is_ok() {
+            // From now on the ledger has the answer.
+            helper.extractions.forget(asked.volume);
+        }
+        tell.send_replace(News::Ended(result));
+    }
+}
+
+const fn shown(progress: Progress) -> LayerProgress {
+    let Progress { blob_bytes, tar_bytes, entries } = progress;
+    LayerProgress { blob_bytes, tar_bytes, entries }
+}
+
+/// The end of an extraction: into the ledger, or the volume goes.
+fn finish(
+    helper: &mut Helper,
+    asked: &ApplyLayer,
+    thin: ThinId,
+    answer: &Answer,
+) -> Result<AppliedLayer, NotDone> {
+    let refused = match answer {
+        Answer::Extracted(found) => match verify(helper, asked, found) {
+            Ok(()) => return keep(helper, thin, found),
+            Err(refusal) => NotDone::Refused(refusal),
+        },
+        Answer::Refused { rule, entry } => {
+            NotDone::Refused(Refusal::Layer { rule: *rule, entry: *entry })
+        }
+        Answer::Failed(failure) => explain(helper, *failure),
+        Answer::Done | Answer::Backing(_) | Answer::Progress(_) => unexpected(answer),
+    };
+    // What was asked for did not come of it; whatever came is thrown away. If even that fails, the
+    // volume stays unfilled in the ledger, and nothing is extracted into it again.
+    let deleted = helper.take_down(thin).and_then(|()| helper.change(Change::Delete { thin }));
+    if let Err(why) = deleted {
+        audit::event("spoilt", &[("volume", &asked.volume), ("thin", &thin), ("why", &why)]);
+    }
+    Err(refused)
+}
+
+/// Compares what was extracted with what it was asked to be.
+fn verify(helper: &Helper, asked: &ApplyLayer, found: &Extracted) -> Result<(), Refusal> {
+    let parent = helper.book().volume(asked.volume).ok_or(Refusal::NoSuchVolume)?.parent;
+    if found.blob != asked.blob {
+        Err(Refusal::BlobDigest)
+    } else if found.diff_id != asked.diff_id {
+        Err(Refusal::LayerDigest)
+    } else if ChainId::of(parent, found.diff_id) != asked.volume {
+        Err(Refusal::ChainDigest)
+    } else {
+        Ok(())
+    }
+}
+
+fn keep(helper: &mut Helper, thin: ThinId, found: &Extracted) -> Result<AppliedLayer, NotDone> {
+    let Extracted { blob, diff_id, progress, file_bytes, layout } = *found;
+    let layer = Layer { blob, diff_id, entries: progress.entries, file_bytes, layout };
+    helper.record(Record::Filled { thin, layer })?;
+    if let Err(why) = helper.take_down(thin) {
+        // Sealing tries again.
+        audit::event("still-mapped", &[("thin", &thin), ("why", &why)]);
+    }
+    Ok(layer.applied())
+}
+
+/// A worker sees that a write failed. Only the pool's state says whether there was no room.
+fn explain(helper: &Helper, failure: Failure) -> NotDone {
+    let pool_is_full = || {
+        helper.figures().is_ok_and(|figures| {
+            figures.mode == PoolMode::OutOfDataSpace || figures.data_used == figures.data_total
+        })
+    };
+    let writing = [Stage::Write, Stage::VolumeFull, Stage::Flush].contains(&failure.stage);
+    let is_absent = failure.errno == Errno::NOENT.raw_os_error();
+    if writing && pool_is_full() {
+        NotDone::Refused(Refusal::PoolFull)
+    } else if failure.stage == Stage::VolumeFull {
+        NotDone::Refused(Refusal::VolumeFull)
+    } else if failure.stage == Stage::BlobOpen && is_absent {
+        NotDone::Refused(Refusal::BlobAbsent)
+    } else if failure.stage == Stage::TooMany {
+        NotDone::Refused(Refusal::TooManyLayers)
+    } else {
+        failure.into()
+    }
+}
+
+impl Layer {
+    const fn applied(&self) -> AppliedLayer {
+        let Self { blob: _, diff_id: _, entries, file_bytes, layout } = *self;
+        AppliedLayer { entries, file_bytes, layout }
+    }
+}

@@ -1,0 +1,185 @@
+//! `ensure_pool`: brings the pool up, and into agreement with the ledger.
+
+use std::time::Duration;
+
+use airlock_policy::errand::{Answer, Backing, Errand, Stage};
+use airlock_policy::helper_config::LimitsConfig;
+use airlock_policy::name::{DeviceName, RequestId, ThinId};
+use airlock_protocol::not_done::{NotDone, Refusal, Step};
+use airlock_protocol::reply::PoolStatus;
+use airlock_protocol::request::EnsurePool;
+
+use crate::audit;
+use crate::dm::Access;
+use crate::dm::table::{BLOCK_SECTORS, Number, Target, low_water_blocks};
+use crate::helper::{Helper, unexpected};
+use crate::ledger::{Change, Contents, PoolRecord, Record, Thing};
+use crate::permit::{Operation, Permit, refuse};
+
+impl Operation for EnsurePool {
+    type Reply = PoolStatus;
+
+    /// Opening, checking and formatting may each take as long as a tool may.
+    fn patience(limits: &LimitsConfig) -> Duration {
+        Duration::from_secs(limits.tool_seconds.saturating_mul(3))
+    }
+
+    fn check(&self, helper: &Helper) -> Result<(), NotDone> {
+        if helper.book().pool().is_none() && !self.create {
+            return refuse(Refusal::PoolAbsent);
+        }
+        Ok(())
+    }
+
+    fn perform(permit: Permit<Self>, helper: &mut Helper) -> Result<PoolStatus, NotDone> {
+        let Self { request, create: _ } = permit.into_request();
+        let is_up = helper.table.find(DeviceName::Pool).map_err(NotDone::Failed)?;
+        let is_up = is_up.is_some_and(|device| device.live);
+        if !(helper.ready && is_up) {
+            helper.ready = false;
+            if is_up {
+                compare_with_ledger(helper)?;
+            } else {
+                open(helper, &request)?;
+            }
+            helper.settle()?;
+            make_base(helper, &request)?;
+            helper.ready = true;
+            throw_away_half_built(helper);
+        }
+        helper.status()
+    }
+}
+
+/// A pool that outlived the process must be the one that the ledger knows.
+fn compare_with_ledger(helper: &Helper) -> Result<(), NotDone> {
+    let (kind, sectors, _line) = helper.table.loaded(DeviceName::Pool).map_err(NotDone::Failed)?;
+    let whole = |data: u64| data.saturating_sub(data % BLOCK_SECTORS);
+    match helper.book().pool() {
+        Some(record) if kind == "thin-pool" && sectors == whole(record.data_sectors) => Ok(()),
+        Some(_) | None => refuse(Refusal::PoolConflict),
+    }
+}
+
+/// Has the backing devices opened and checked, and loads the pool's table.
+fn open(helper: &mut Helper, request: &RequestId) -> Result<(), NotDone> {
+    // Before this call: files that were there before anybody asked us to make any are not ours.
+    let was_making = helper.book().making();
+    let backing = backing(helper, request)?;
+    let record = PoolRecord {
+        data_sectors: backing.data.sectors,
+        metadata_sectors: backing.metadata.sectors,
+        volume_sectors: helper.config.pool.volume_size.0 / 512,
+        block_sectors: BLOCK_SECTORS,
+    };
+    match helper.book().pool().copied() {
+        None if !backing.fresh && !was_making => {
+            helper.record(Record::Making(false))?;
+            return refuse(Refusal::PoolConflict);
+        }
+        None => helper.record(Record::Pool(record))?,
+        Some(known) => {
+            // The volumes' size is fixed: what the configuration says today does not matter.
+            let same = PoolRecord { volume_sectors: known.volume_sectors, ..record };
+            if known != same {
+                audit::event(
+                    "pool-conflict",
+                    &[("ledger", &format!("{known:?}")), ("backing", &format!("{same:?}"))],
+                );
+                return refuse(Refusal::PoolConflict);
+            }
+        }
+    }
+    if helper.book().making() {
+        helper.record(Record::Making(false))?;
+    }
+    // Blank metadata thin_check would call damaged.
+    if !is_blank(helper) {
+        helper.errand(request, &Errand::CheckPool, helper.tool_time())?;
+    }
+    let number = |device: airlock_policy::errand::BlockDevice| Number {
+        major: device.major,
+        minor: device.minor,
+    };
+    let percent = helper.config.pool.low_water_percent;
+    let low_water = low_water_blocks(record.data_sectors, percent);
+    let (metadata, data) = (number(backing.metadata), number(backing.data));
+    let target = Target::pool(metadata, data, record.data_sectors, low_water);
+    helper.bring_up(DeviceName::Pool, &target, Access::ReadWrite).map(|_device| ())
+}
+
+/// Whether no change was ever made to the pool's metadata.
+fn is_blank(helper: &Helper) -> bool {
+    helper.book().transaction() == 0 && helper.book().pending().is_none()
+}
+
+fn backing(helper: &mut Helper, request: &RequestId) -> Result<Backing, NotDone> {
+    // Once there was something in the pool, files that are missing are lost, never made anew.
+    let create = is_blank(helper);
+    if helper.book().pool().is_none() && !helper.book().making() {
+        helper.record(Record::Making(true))?;
+    }
+    let answer = helper.errands.call(request, &Errand::OpenPool { create }, helper.tool_time());
+    match answer {
+        Ok(Answer::Backing(backing)) => Ok(backing),
+        Ok(other) => Err(unexpected(&other)),
+        Err(NotDone::Failed(failure)) => {
+            // Without an answer the launcher may have gone on: what it made is still ours.
+            if helper.book().making() && failure.step != Step::Launcher {
+                helper.record(Record::Making(false))?;
+            }
+            if failure.step == Step::Errand(Stage::PoolAbsent) {
+                refuse(Refusal::PoolAbsent)
+            } else if failure.step == Step::Errand(Stage::PoolConflict) {
+                refuse(Refusal::PoolConflict)
+            } else {
+                Err(NotDone::Failed(failure))
+            }
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// Makes and formats the base volume, where that was not done to its end.
+fn make_base(helper: &mut Helper, request: &RequestId) -> Result<(), NotDone> {
+    match helper.book().base_sealed() {
+        Some(true) => return Ok(()),
+        // It may be half formatted. Formatting relies on a volume that reads as zeros.
+        Some(false) => {
+            helper.take_down(ThinId::BASE)?;
+            helper.change(Change::Delete { thin: ThinId::BASE })?;
+        }
+        None => {}
+    }
+    helper.change(Change::CreateBase)?;
+    let (device, _made) = helper.bring_up_thin(ThinId::BASE, Access::ReadWrite)?;
+    helper.errand(request, &Errand::Format { device }, helper.tool_time())?;
+    helper.take_down(ThinId::BASE)?;
+    helper.change(Change::Seal { thin: ThinId::BASE })
+}
+
+/// Deletes the volumes that were being built when the process before this one ended: nobody knows
+/// what they hold. One that cannot be deleted now is left for `create_volume` or `delete_volume`.
+fn throw_away_half_built(helper: &mut Helper) {
+    let half_built: Vec<_> = helper
+        .book()
+        .things(ThinId::BASE)
+        .filter_map(|(thin, thing)| match thing {
+            Thing::Volume(volume) if volume.contents == Contents::Building => {
+                Some((thin, volume.volume))
+            }
+            Thing::Volume(_) | Thing::Snapshot(_) => None,
+        })
+        .filter(|(_thin, volume)| helper.extractions.of(*volume).is_none())
+        .collect();
+    for (thin, volume) in half_built {
+        let deleted = helper.take_down(thin).and_then(|()| helper.change(Change::Delete { thin }));
+        match deleted {
+            Ok(()) => audit::event("half-built", &[("volume", &volume), ("thin", &thin)]),
+            Err(why) => {
+                audit::event("half-built", &[("volume", &volume), ("thin", &thin), ("why", &why)]);
+                helper.extractions.note_spoilt(volume, why);
+            }
+        }
+    }
+}

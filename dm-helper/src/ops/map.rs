@@ -1,0 +1,51 @@
+//! `map`: a snapshot's block device appears, as `/dev/airlock/NAME`.
+
+use airlock_policy::errand::Errand;
+use airlock_protocol::not_done::{NotDone, Refusal};
+use airlock_protocol::reply::{Mapped, Outcome};
+use airlock_protocol::request::Map;
+
+use crate::dm::Access;
+use crate::helper::Helper;
+use crate::ledger::Record;
+use crate::permit::{Operation, Permit, refuse};
+
+impl Operation for Map {
+    type Reply = Mapped;
+
+    fn check(&self, helper: &Helper) -> Result<(), NotDone> {
+        helper.require_pool()?;
+        match helper.book().snapshot(&self.name) {
+            Some(_) => Ok(()),
+            None => refuse(Refusal::NoSuchSnapshot),
+        }
+    }
+
+    fn perform(permit: Permit<Self>, helper: &mut Helper) -> Result<Mapped, NotDone> {
+        let Self { request, name } = permit.into_request();
+        let known = helper.book().snapshot(&name).cloned();
+        let known = known.ok_or(NotDone::Refused(Refusal::NoSuchSnapshot))?;
+        let access = if known.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        if access == Access::ReadWrite && !known.handed_out {
+            // from the moment that a stranger may write to it.
+            helper.record(Record::HandedOut { thin: known.thin })?;
+        }
+        let (device, made) = helper.bring_up_thin(known.thin, access)?;
+        // Also for a device that was there: a crash may have come before its link.
+        let published =
+            helper.errand(&request, &Errand::Publish { device, name }, helper.device_time());
+        if let Err(failure) = published {
+            if made {
+                // Nobody was told of it. Where it cannot go, the next call finds it.
+                drop(helper.take_down(known.thin));
+            }
+            return Err(failure);
+        }
+        let sectors = helper.book().pool().map_or(0, |pool| pool.volume_sectors);
+        Ok(Mapped {
+            outcome: if made { Outcome::Done } else { Outcome::AlreadyThere },
+            minor: device.minor,
+            bytes: sectors.saturating_mul(512),
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Protocol in, worker out. The only file that knows `tarpc`.
+
+use airlock_policy::helper_config::LimitsConfig;
+use airlock_protocol::PROTOCOL;
+use airlock_protocol::not_done::{NotDone, Refusal};
+use airlock_protocol::reply::{Inventory, LayerState, Mapped, Outcome, PoolStatus, Welcome};
+use airlock_protocol::request::{
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, Hello, ListVolumes, Map, QueryPool,
+    SealVolume, Snapshot, Unmap,
+};
+use airlock_protocol::service::DmHelper;
+use airlock_protocol::wire;
+use futures::StreamExt as _;
+use tarpc::context::Context;
+use tarpc::server::{BaseChannel, Channel as _};
+use tokio::net::UnixStream;
+
+use crate::worker::Worker;
+
+#[derive(Clone)]
+struct Session(Worker);
+
+/// The exact shadow of the service's page.
+impl DmHelper for Session {
+    async fn hello(self, _: Context, request: Hello) -> Result<Welcome, NotDone> {
+        self.welcome(&request)
+    }
+
+    async fn ensure_pool(self, _: Context, request: EnsurePool) -> Result<PoolStatus, NotDone> {
+        self.0.run(request).await
+    }
+
+    async fn pool_status(self, _: Context, request: QueryPool) -> Result<PoolStatus, NotDone> {
+        self.0.run(request).await
+    }
+
+    async fn create_volume(self, _: Context, request: CreateVolume) -> Result<Outcome, NotDone> {
+        self.0.run(request).await
+    }
+
+    async fn apply_layer(self, _: Context, request: ApplyLayer) -> Result<LayerState, NotDone> {
+        self.0.run(request).await?.news().await
+    }
+
+    async fn seal_volume(self, _: Context, request: SealVolume) -> Result<Outcome, NotDone> {
+        self.0.run(request).await
+    }
+
+    async fn snapshot(self, _: Context, request: Snapshot) -> Result<Outcome, NotDone> {
+        self.0.run(request).await
+    }
+
+    async fn map(self, _: Context, request: Map) -> Result<Mapped, NotDone> {
+        self.0.run(request).await
+    }
+
+    async fn unmap(self, _: Context, request: Unmap) -> Result<Outcome, NotDone> {
+        self.0.run(request).await
+    }
+
+    async fn delete_volume(self, _: Context, request: DeleteVolume) -> Result<Outcome, NotDone> {
+        self.0.run(request).await
+    }
+
+    async fn list_volumes(self, _: Context, request: ListVolumes) -> Result<Inventory, NotDone> {
+        self.0.run(request).await
+    }
+}
+
+impl Session {
+    /// Answered without the privileged thread: also while that waits for a device.
+    fn welcome(&self, request: &Hello) -> Result<Welcome, NotDone> {
+        if request.protocol != PROTOCOL {
+            return Err(NotDone::Refused(Refusal::ProtocolVersion));
+        }
+        Ok(Welcome {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            confined: self.0.confined(),
+        })
+    }
+}
+
+/// Answers one connection until the peer hangs up or sends nonsense.
+pub(crate) async fn serve(stream: UnixStream, worker: Worker) {
+    let LimitsConfig { requests, .. } = worker.limits();
+    let most = usize::try_from(*requests).unwrap_or(usize::MAX);
+    BaseChannel::with_defaults(wire::transport(stream))
+        .max_concurrent_requests(most)
+        .execute(Session(worker).serve())
+        .for_each(|handler| async {
+            drop(tokio::spawn(handler));
+        })
+        .await;
+}

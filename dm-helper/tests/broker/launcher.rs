@@ -1,0 +1,117 @@
+//! A launcher that answers each errand at once, as it is told to.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use airlock_policy::errand::{
+    Answer, Backing, BlockDevice, Envelope, Errand, Extracted, Failure, MESSAGE, Progress,
+};
+use airlock_policy::layout::LayoutFacts;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
+
+use super::client::layer;
+
+/// The pool's devices: 1000 data blocks of 128 KiB.
+pub(crate) const BACKING: Backing = Backing {
+    data: BlockDevice { major: 7, minor: 0, sectors: 256_000 },
+    metadata: BlockDevice { major: 7, minor: 1, sectors: 32_768 },
+    fresh: true,
+};
+
+pub(crate) const LAYOUT: LayoutFacts =
+    LayoutFacts { directories: 0b11, root_mode: 0o755, writable_directories: 0 };
+
+/// What the launcher does and has done.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Whether the pool's files exist.
+    pub(crate) files: bool,
+    /// Every errand, in order.
+    pub(crate) seen: Vec<Errand>,
+    /// What an extraction is answered with instead of what the blob says.
+    pub(crate) extract: Option<Answer>,
+    /// What the publishing of a link is answered with.
+    pub(crate) publish: Option<Failure>,
+    /// Whether extractions wait until they are told to end.
+    pub(crate) hold: bool,
+    /// The links that there are, by the snapshot's name.
+    pub(crate) links: BTreeMap<String, u32>,
+    /// The sizes that the backing files have.
+    pub(crate) backing: Option<Backing>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Launcher(pub(crate) Arc<Mutex<State>>);
+
+impl Launcher {
+    /// Starts to serve one broker; returns the broker's end of the link.
+    pub(crate) fn link(&self) -> OwnedFd {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        let state = Arc::clone(&self.0);
+        thread::spawn(move || serve(&ours, &state));
+        theirs
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Errand> {
+        self.0.lock().unwrap().seen.clone()
+    }
+}
+
+fn serve(link: &OwnedFd, state: &Mutex<State>) {
+    let mut buffer = [0; MESSAGE];
+    while let Ok((_, MESSAGE)) = recv(link, &mut buffer[..], RecvFlags::empty()) {
+        let (envelope, errand) = Errand::decode(&buffer).unwrap();
+        let answers = answers(state, &errand);
+        state.lock().unwrap().seen.push(errand);
+        if !answers.iter().all(|answer| reply(link, &envelope, answer)) {
+            return;
+        }
+    }
+}
+
+fn reply(link: &OwnedFd, envelope: &Envelope, answer: &Answer) -> bool {
+    send(link, &answer.encode(envelope), SendFlags::NOSIGNAL).is_ok()
+}
+
+fn answers(state: &Mutex<State>, errand: &Errand) -> Vec<Answer> {
+    let mut state = state.lock().unwrap();
+    match errand {
+        Errand::OpenPool { create } => {
+            let fresh = !state.files && *create;
+            state.files |= create;
+            vec![Answer::Backing(Backing { fresh, ..state.backing.unwrap_or(BACKING) })]
+        }
+        Errand::Extract { .. } if state.hold => vec![],
+        Errand::Extract { blob, .. } => {
+            let progress = Progress { blob_bytes: 5, tar_bytes: 10, entries: 3 };
+            let found = (0..=u8::MAX).map(layer).find(|layer| layer.0 == *blob).unwrap();
+            let extracted = Extracted {
+                blob: found.0,
+                diff_id: found.1,
+                progress,
+                file_bytes: 7,
+                layout: LAYOUT,
+            };
+            let last = state.extract.clone().unwrap_or(Answer::Extracted(extracted));
+            vec![Answer::Progress(progress), last]
+        }
+        Errand::Publish { .. } if state.publish.is_some() => {
+            state.publish.map(Answer::Failed).into_iter().collect()
+        }
+        Errand::Publish { device, name } => {
+            state.links.insert(name.to_string(), device.minor);
+            vec![Answer::Done]
+        }
+        Errand::Unpublish { name } => {
+            state.links.remove(name.as_str());
+            vec![Answer::Done]
+        }
+        Errand::CheckPool | Errand::Format { .. } | Errand::Cancel { .. } => vec![Answer::Done],
+    }
+}

@@ -1,0 +1,20 @@
+//! The broker as its callers meet it, over a socket, with the device table and the launcher
+//! replaced: what can be shown without a real pool.
+#![expect(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod launcher;
+#[cfg(test)]
+mod link;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod verbs;

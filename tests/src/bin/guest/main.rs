@@ -1,0 +1,40 @@
+//! The scenarios that run inside the VM, as root, each on a fresh machine.
+//!
+//! `guest NAME` runs one. It panics where something is not as it must be; the test on the host
+//! (`tests/vm.rs`) fails with what it printed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, prints for people, and starts the programs it checks"
+)]
+
+mod faults;
+mod kills;
+mod machine;
+mod main_job;
+mod processes;
+mod reboot;
+
+fn main() {
+    let scenario = std::env::args().nth(1).unwrap_or_default();
+    let run: fn() = match scenario.as_str() {
+        "tree-equals-gnu-tar" => main_job::tree_equals_gnu_tar,
+        "archives-that-try-to-leave" => faults::archives_that_try_to_leave,
+        "bad-input" => faults::bad_input,
+        "full-pool" => faults::full_pool,
+        "full-disk" => faults::full_disk,
+        "helper-down" => faults::helper_down,
+        "killed-during-download" => kills::during_download,
+        "killed-during-extraction" => kills::during_extraction,
+        "processes" => processes::are_confined,
+        "before-reboot" => reboot::before,
+        "after-reboot" => reboot::after,
+        other => panic!("no scenario is called {other:?}"),
+    };
+    run();
+    println!("scenario {scenario}: passed");
+}

@@ -1,0 +1,174 @@
+//! The whole product in the VM, on a real thin pool: one fresh machine a test.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and starts the programs that make its input"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use airlock_tests::s3::Server;
+use airlock_tests::vm::Guest;
+
+fn images(name: &str) -> PathBuf {
+    PathBuf::from(airlock_tests::setting("AIRLOCK_TEST_IMAGES")).join(name)
+}
+
+fn sh(line: &str, folder: &Path) {
+    let status = Command::new("bash").args(["-euc", line]).current_dir(folder).status().unwrap();
+    assert!(status.success(), "{line}");
+}
+
+/// A root filesystem of a few files.
+fn put_small() {
+    let folder = tempfile::tempdir().unwrap();
+    sh(
+        "mkdir -p t/etc t/usr/bin t/var && echo ID=small > t/etc/os-release && cp /bin/true t/usr/bin/ && tar -C t -cf small.tar .",
+        folder.path(),
+    );
+    Server::of_this_run().put("small/small.tar", &folder.path().join("small.tar"));
+}
+
+/// The tree as GNU tar makes it of the archive, on an ext4 of this machine.
+fn gnu_tar_tree(archive: &Path) -> String {
+    airlock_tests::loopback::with_ext4(1 << 30, |root| {
+        let status = Command::new("tar")
+            .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "-xpf"])
+            .arg(archive)
+            .arg("-C")
+            .arg(root)
+            .status()
+            .unwrap();
+        assert!(status.success(), "tar -xpf {}", archive.display());
+        airlock_tests::tree::list(root).unwrap()
+    })
+}
+
+fn debian_equals_gnu_tar(file: &str) {
+    let archive = images("rootfs").join(file);
+    let key = format!("debian/{file}");
+    Server::of_this_run().put(&key, &archive);
+    let folder = tempfile::tempdir().unwrap();
+    let expected = folder.path().join("expected.tree");
+    fs::write(&expected, gnu_tar_tree(&archive)).unwrap();
+    Guest::new()
+        .file(&expected, "expected.tree")
+        .setting("IMAGE_KEY", &key)
+        .passes("tree-equals-gnu-tar");
+}
+
+#[test]
+fn a_debian_tar_becomes_what_gnu_tar_makes_of_it() {
+    debian_equals_gnu_tar("rootfs.tar");
+}
+
+#[test]
+fn a_debian_tar_gz_becomes_what_gnu_tar_makes_of_it() {
+    debian_equals_gnu_tar("rootfs.tar.gz");
+}
+
+#[test]
+fn a_debian_tar_zst_becomes_what_gnu_tar_makes_of_it() {
+    debian_equals_gnu_tar("rootfs.tar.zst");
+}
+
+#[test]
+fn archives_that_try_to_leave_the_volume_change_nothing_on_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    sh(
+        "mkdir -p t/etc t/usr && echo ID=x > t/etc/os-release
+         tar -C t -cf base.tar .
+         ln -s /etc link && cp base.tar symlink.tar && tar -rf symlink.tar link && rm link && mkdir link && echo leaked > link/airlock-was-here && tar -rf symlink.tar link/airlock-was-here
+         cp base.tar dotdot.tar && echo leaked > airlock-was-here && tar -P --transform 's,^,usr/../../../etc/,' -rf dotdot.tar airlock-was-here
+         cp base.tar absolute.tar && tar -P --transform 's,^,/etc/,' -rf absolute.tar airlock-was-here
+         cp base.tar device.tar && mknod disk b 8 0 && tar -rf device.tar disk
+         python3 -c \"
+import tarfile
+t = tarfile.open('hardlink.tar', 'w')
+t.add('t', '.')
+i = tarfile.TarInfo('etc/stolen'); i.type = tarfile.LNKTYPE; i.linkname = 'etc/passwd'
+t.addfile(i); t.close()\"",
+        folder.path(),
+    );
+    for name in ["symlink", "dotdot", "absolute", "device", "hardlink"] {
+        let file = folder.path().join(format!("{name}.tar"));
+        Server::of_this_run().put(&format!("hostile/{name}.tar"), &file);
+    }
+    Guest::new().passes("archives-that-try-to-leave");
+}
+
+#[test]
+fn bad_input_gets_a_clear_error() {
+    let folder = tempfile::tempdir().unwrap();
+    sh(
+        "mkdir -p t/etc t/usr && head -c 300000 /dev/urandom > t/usr/noise && tar -C t -cf whole.tar .
+         head -c 200000 whole.tar > truncated.tar; head -c 100000 /dev/urandom > noise.tar
+         gzip -c whole.tar | head -c 150000 > cut.tar.gz",
+        folder.path(),
+    );
+    for name in ["truncated.tar", "noise.tar", "cut.tar.gz"] {
+        Server::of_this_run().put(&format!("bad/{name}"), &folder.path().join(name));
+    }
+    Guest::new().passes("bad-input");
+}
+
+fn put_large() {
+    for file in ["large.tar", "large.tar.zst"] {
+        Server::of_this_run().put(&format!("large/{file}"), &images("large").join(file));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    sh(
+        "mkdir -p t/etc t/usr && head -c 60000000 /dev/urandom > t/usr/noise && tar -C t -cf other.tar .",
+        folder.path(),
+    );
+    Server::of_this_run().put("large/other.tar", &folder.path().join("other.tar"));
+}
+
+#[test]
+fn a_full_pool_fails_one_image_and_harms_no_other() {
+    put_small();
+    put_large();
+    Guest::new().passes("full-pool");
+}
+
+#[test]
+fn a_full_disk_fails_one_download_and_harms_no_other() {
+    put_small();
+    put_large();
+    Guest::new().passes("full-disk");
+}
+
+#[test]
+fn a_helper_that_is_down_is_said_with_its_remedy() {
+    put_small();
+    Guest::new().passes("helper-down");
+}
+
+#[test]
+fn a_daemon_killed_during_a_download_finishes_after_its_restart() {
+    put_large();
+    Guest::new().passes("killed-during-download");
+}
+
+#[test]
+fn a_daemon_killed_during_an_extraction_finishes_after_its_restart() {
+    Server::of_this_run().put("debian/kill.tar.zst", &images("rootfs").join("rootfs.tar.zst"));
+    Guest::new().setting("IMAGE_KEY", "debian/kill.tar.zst").passes("killed-during-extraction");
+}
+
+#[test]
+fn every_process_is_confined_during_an_extraction() {
+    Server::of_this_run().put("debian/proc.tar.zst", &images("rootfs").join("rootfs.tar.zst"));
+    Guest::new().setting("IMAGE_KEY", "debian/proc.tar.zst").passes("processes");
+}
+
+#[test]
+fn a_reboot_brings_pool_and_active_snapshot_back() {
+    put_small();
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    Guest::new().disk(&disk).passes("before-reboot");
+    Guest::new().disk(&disk).cold().passes("after-reboot");
+}

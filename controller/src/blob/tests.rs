@@ -1,7 +1,6 @@
 //! The store without a network: `tar:` sources, limits, leftovers, scans.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
@@ -71,6 +70,7 @@ impl Drop for Bench {
 }
 
 /// A tar of one entry and its two zero blocks.
+#[expect(clippy::arithmetic_side_effects, reason = "offsets of a test's own small archive")]
 fn tar(name: &str, content: &[u8]) -> Vec<u8> {
     let mut header = [0_u8; 512];
     let mut put =

@@ -91,7 +91,8 @@ pub(crate) fn credentials(access_key: &str, secret_key: &str) {
 
 /// Starts the services.
 pub(crate) fn start() {
-    sh("systemctl start airlock-dm-helper.socket airlock.socket airlock.service").ok();
+    let started = sh("systemctl start airlock-dm-helper.socket airlock.socket airlock.service");
+    assert_eq!(started.code, Some(0), "{}\n{}", started.err, logs());
 }
 
 /// A machine with airlock running and a pool.

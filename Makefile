@@ -17,7 +17,9 @@ deps: ## Installs what the build and the tests need (asks first on a terminal).
 build: ## Builds the programs, as the tests and the demo use them.
 	cargo build --locked --workspace --bins
 
-demo: deps build ## Runs the main job: a real image, from a real S3 server to a block device.
+demo: ## Runs the main job: a real image, from a real S3 server to a block device.
+	@tests/setup/deps.sh --no-tools
+	$(MAKE) build
 	@tests/demo/run
 
 test: deps lint deny ## Runs every test, natively and in the VM.

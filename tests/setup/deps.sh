@@ -4,6 +4,7 @@
 #   deps.sh            says what is missing, asks when stdin is a terminal, installs it
 #   deps.sh --yes      the same without asking
 #   deps.sh --check    only lists what is missing; exit status 1 if anything is
+#   deps.sh --no-tools the same as without, but for cargo's tools, which only the tests need and which take minutes to build
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -137,13 +138,14 @@ install_tools() {
 
 mode=${1:-}
 case $mode in
-    ""|--yes|--check) ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    ""|--yes|--check|--no-tools) ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
 command -v dpkg-query >/dev/null || die "not a Debian: install by hand what these Debian packages hold: $(packages | tr '\n' ' ')"
 
 mapfile -t lacking < <(missing_packages)
-mapfile -t untooled < <(missing_tools)
+untooled=()
+[ "$mode" = --no-tools ] || mapfile -t untooled < <(missing_tools)
 rust=$(missing_rust)
 
 if [ "${#lacking[@]}" = 0 ] && [ "${#untooled[@]}" = 0 ] && [ -z "$rust" ]; then

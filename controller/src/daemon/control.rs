@@ -116,6 +116,9 @@ impl Session {
     }
 }
 
+/// How long the helper is waited for before the daemon answers without it.
+const HELPER_GREETING: Duration = Duration::from_secs(1);
+
 impl Control for Session {
     async fn hello(self, _: Context, request: Hello) -> Result<DaemonInfo, Fault> {
         if request.protocol != PROTOCOL {
@@ -124,7 +127,10 @@ impl Control for Session {
             return Err(fault(ErrorClass::Unavailable, "daemon.protocol", message)
                 .next("systemctl restart airlock"));
         }
-        let helper = self.daemon.world().helper.hello(&internal_request()).await.ok();
+        // A command greets the daemon first of all: a helper that is away must not keep it waiting.
+        let request = internal_request();
+        let asked = self.daemon.world().helper.hello(&request);
+        let helper = tokio::time::timeout(HELPER_GREETING, asked).await.ok().and_then(Result::ok);
         Ok(DaemonInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,

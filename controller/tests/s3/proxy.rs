@@ -79,7 +79,10 @@ async fn carry(mut client: TcpStream, upstream: String, trouble: Trouble, counts
         Trouble::Unavailable { connections } if take(&counts, *connections) => {
             Some(("503 Slow Down".to_owned(), Vec::new()))
         }
-        _ => None,
+        Trouble::None
+        | Trouble::CutAfter { .. }
+        | Trouble::StallAfter { .. }
+        | Trouble::Unavailable { .. } => None,
     };
     if let Some((head, body)) = canned {
         let mut request = vec![0; 16 << 10];
@@ -102,7 +105,7 @@ async fn carry(mut client: TcpStream, upstream: String, trouble: Trouble, counts
 
 /// Whether this connection is among the first so many.
 fn take(counts: &Counts, connections: u64) -> bool {
-    let more = |taken: u64| (taken < connections).then(|| taken + 1);
+    let more = |taken: u64| (taken < connections).then(|| taken.saturating_add(1));
     counts.troubled.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
 }
 
@@ -126,26 +129,25 @@ async fn down(
     trouble: Trouble,
     counts: Arc<Counts>,
 ) {
-    let mut carried = 0;
+    let mut carried = 0_u64;
     let mut buffer = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
-        carried += length as u64;
+        carried = carried.saturating_add(length as u64);
         counts.downstream.fetch_add(length as u64, Ordering::SeqCst);
-        match trouble {
-            Trouble::CutAfter { bytes, connections } if carried > bytes => {
-                if take(&counts, connections) {
-                    return;
-                }
-            }
-            Trouble::StallAfter { bytes, connections } if carried > bytes => {
-                if take(&counts, connections) {
-                    std::future::pending::<()>().await;
-                }
-            }
-            _ => {}
+        if let Trouble::CutAfter { bytes, connections } = trouble
+            && carried > bytes
+            && take(&counts, connections)
+        {
+            return;
+        }
+        if let Trouble::StallAfter { bytes, connections } = trouble
+            && carried > bytes
+            && take(&counts, connections)
+        {
+            std::future::pending::<()>().await;
         }
     }
 }

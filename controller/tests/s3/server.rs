@@ -56,7 +56,7 @@ fn start() -> String {
         let status = server.wait();
         panic!("THE S3 SERVER ENDED BY ITSELF: {status:?}");
     });
-    let line = heard.recv_timeout(Duration::from_secs(300));
+    let line = heard.recv_timeout(Duration::from_mins(5));
     line.ok()
         .filter(|line| !line.is_empty())
         .expect("THE S3 SERVER CANNOT BE STARTED: run tests/s3/serve to see why")

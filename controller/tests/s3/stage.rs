@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::proxy::{Proxy, Trouble};
 use crate::server::server;
+use crate::tls::Tls;
 
 pub(crate) const MIB: usize = 1 << 20;
 
@@ -26,7 +27,7 @@ const ENDPOINT: &str = "AIRLOCK_TEST_ENDPOINT";
 /// Bytes that do not repeat within a part, the same in every run.
 pub(crate) fn content(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
+    let mut bytes = Vec::with_capacity(length.saturating_add(8));
     while bytes.len() < length {
         state ^= state << 13;
         state ^= state >> 7;
@@ -54,7 +55,8 @@ impl Stage {
         let folder = std::env::temp_dir().join(format!("airlock-s3-{name}-{}", std::process::id()));
         drop(fs::remove_dir_all(&folder));
         fs::create_dir_all(&folder).unwrap();
-        let mut stage = Self::at(folder, format!("{name}-{}", std::process::id()), &server().endpoint);
+        let mut stage =
+            Self::at(folder, format!("{name}-{}", std::process::id()), &server().endpoint);
         stage.credentials(&server().secret_key);
         admin().create_bucket().bucket(&stage.bucket).send().await.unwrap();
         stage.is_ours = true;
@@ -69,8 +71,7 @@ impl Stage {
     }
 
     fn at(folder: PathBuf, bucket: String, endpoint: &str) -> Self {
-        let mut config = Config::default();
-        config.blobs_dir = Some(folder.clone());
+        let mut config = Config { blobs_dir: Some(folder.clone()), ..Config::default() };
         config.s3.endpoint = Some(endpoint.to_owned());
         config.s3.credentials_file = Some(folder.join("credentials"));
         config.s3.part_size = ByteSize::mib(1);
@@ -111,6 +112,13 @@ impl Stage {
         self.config.s3.endpoint = Some(proxy.endpoint.clone());
         self.apply();
         proxy
+    }
+
+    /// Goes through TLS from now on.
+    pub(crate) async fn through_tls(&mut self) -> Tls {
+        let tls = Tls::start(&server().endpoint, &self.folder).await;
+        self.config.s3.endpoint = Some(tls.endpoint.clone());
+        tls
     }
 
     pub(crate) fn credentials(&self, secret: &str) {

@@ -6,7 +6,7 @@ AIRLOCK_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/airlock
 export AIRLOCK_CACHE
 export PATH := $(AIRLOCK_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help deps build demo test fast lint deny native vm install
+.PHONY: help deps build demo test fast lint deny native vm install audit
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,3 +43,6 @@ vm: deps ## Only the tests that run in the VM.
 
 install: ## Installs target/release onto this machine (as root; build it first).
 	packaging/install target/release
+
+audit: ## The auditor's budget: code lines, unsafe blocks, crates linked, system calls.
+	@tests/audit

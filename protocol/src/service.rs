@@ -3,7 +3,8 @@
 //! Whoever speaks here has the controller's uid and is taken for hostile all the same. So requests
 //! name things (chain ids, digests, snapshot names), never places: no path, device number, mount
 //! option or size crosses. Each verb may be asked again after a lost answer; what the second time
-//! does stands under **Again**. A refusal has changed nothing.
+//! does stands under **Again**. A refusal has changed nothing, but for `apply_layer`: a layer that
+//! could not be applied takes its volume with it.
 
 #![expect(missing_docs, reason = "tarpc generates undocumented items")]
 

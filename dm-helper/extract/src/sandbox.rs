@@ -71,6 +71,10 @@ pub(crate) fn confine_extraction(
     // Modes are the archive's.
     rustix::process::umask(Mode::empty());
     enter_namespaces(user_namespace)?;
+    // Landlock does not keep it from looking at files, nor from touching their times: so there is
+    // no path to any but the volume's.
+    rustix::process::fchdir(mount).map_err(at("enter the volume"))?;
+    rustix::process::chroot(".").map_err(at("make the volume its root"))?;
     end_with(launcher)?;
     limit_resources(order)?;
     rustix::thread::set_no_new_privs(true).map_err(at("no_new_privs"))?;

@@ -5,11 +5,13 @@ mod node;
 mod pool;
 mod thin_device;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use airlock_policy::errand::{Answer, Envelope, Errand, Failure, Stage};
+use airlock_policy::errand::{Answer, Backing, Envelope, Errand, Failure, Stage, ThinDevice};
 use airlock_policy::helper_config::HelperConfig;
+use airlock_policy::name::ThinId;
 use airlock_policy::worker::Job;
 use rustix::io::Errno;
 
@@ -30,8 +32,12 @@ pub struct Desk {
     pub user_namespace: OwnedFd,
     /// The group that snapshots' nodes are given to.
     pub node_group: u32,
-    /// The pool's metadata device, by name only; once the pool was opened.
-    metadata: Option<OwnedFd>,
+    /// The pool's metadata device, by name only, and what the pool stands on; once it was opened.
+    pool: Option<(OwnedFd, Backing)>,
+    /// Volumes that a layer was extracted into. Thin ids are never used twice.
+    filled: BTreeSet<ThinId>,
+    /// Snapshots that were handed out: strangers may have written to them.
+    published: BTreeSet<ThinId>,
 }
 
 /// How an errand goes on.
@@ -51,7 +57,16 @@ impl Desk {
         worker: Program,
         (user_namespace, node_group): (OwnedFd, u32),
     ) -> Self {
-        Self { config, state, worker, user_namespace, node_group, metadata: None }
+        Self {
+            config,
+            state,
+            worker,
+            user_namespace,
+            node_group,
+            pool: None,
+            filled: BTreeSet::new(),
+            published: BTreeSet::new(),
+        }
     }
 
     /// Begins an errand; most are over when this returns.
@@ -59,29 +74,35 @@ impl Desk {
         match errand {
             Errand::OpenPool { create } => {
                 let pool = pool::open(&self.config.pool, self.state.as_fd(), create)?;
-                self.metadata = Some(pool.metadata);
+                self.pool = Some((pool.metadata, pool.backing));
                 Ok(Next::Answer(Answer::Backing(pool.backing)))
             }
             Errand::CheckPool => {
-                let metadata =
-                    self.metadata.as_ref().ok_or(failed(Stage::PoolAbsent)(Errno::NOENT))?;
                 let how = (envelope.clone(), Stage::PoolCheck, self.tool_time());
+                let metadata = self
+                    .pool()?
+                    .0
+                    .try_clone()
+                    .map_err(|_full| failed(Stage::PoolCheck)(Errno::MFILE))?;
                 Worker::start_tool(&self.worker, &Job::Check, metadata.as_fd(), how).map(run)
             }
             Errand::Format { device } => {
-                let node = thin_device::recognise(device)?;
+                let node = self.device(device, Role::Base)?;
                 let how = (envelope.clone(), Stage::Format, self.tool_time());
                 Worker::start_tool(&self.worker, &Job::Format, node.as_fd(), how).map(run)
             }
             Errand::Extract { device, blob } => {
-                let node = thin_device::recognise(device)?;
+                let node = self.device(device, Role::Volume)?;
                 let blob = extract::open_blob(&self.config.blobs, blob)?;
-                extract::start(self, node.as_fd(), blob.as_fd(), envelope).map(run)
+                let worker = extract::start(self, node.as_fd(), blob.as_fd(), envelope)?;
+                self.filled.insert(device.thin);
+                Ok(run(worker))
             }
             // The loop's own: it knows what runs.
             Errand::Cancel { errand: _ } => Ok(Next::Answer(Answer::Done)),
             Errand::Publish { device, name } => {
-                let node = thin_device::recognise(device)?;
+                let node = self.device(device, Role::Snapshot)?;
+                self.published.insert(device.thin);
                 let mode = self.config.node.mode_bits().unwrap_or_default();
                 node::publish(&node, (self.node_group, mode), device.minor, &name)?;
                 Ok(Next::Answer(Answer::Done))
@@ -93,9 +114,47 @@ impl Desk {
         }
     }
 
+    /// The pool's devices. A launcher that was started anew beside a pool that is up opens them
+    /// when they are first asked for.
+    fn pool(&mut self) -> Result<&(OwnedFd, Backing), Failure> {
+        if self.pool.is_none() {
+            let pool = pool::open(&self.config.pool, self.state.as_fd(), false)?;
+            self.pool = Some((pool.metadata, pool.backing));
+        }
+        self.pool.as_ref().ok_or(failed(Stage::PoolAbsent)(Errno::NOENT))
+    }
+
+    /// The node of a device that may be used so, whatever the broker says: only the base volume is
+    /// formatted, a volume is extracted into once and never handed out, and what was handed out is
+    /// never mounted.
+    fn device(&mut self, device: ThinDevice, role: Role) -> Result<OwnedFd, Failure> {
+        let is_base = device.thin == ThinId::BASE;
+        let is_filled = self.filled.contains(&device.thin);
+        let may = match role {
+            Role::Base => is_base,
+            Role::Volume => !is_base && !is_filled && !self.published.contains(&device.thin),
+            Role::Snapshot => !is_base && !is_filled,
+        };
+        if !may {
+            return Err(failed(Stage::DeviceCheck)(Errno::PERM));
+        }
+        thin_device::recognise(device, &self.pool()?.1)
+    }
+
     fn tool_time(&self) -> Duration {
         Duration::from_secs(self.config.limits.tool_seconds)
     }
+}
+
+/// What a device is used as.
+#[derive(Clone, Copy)]
+enum Role {
+    /// The base volume, formatted.
+    Base,
+    /// A layer's volume, extracted into.
+    Volume,
+    /// A snapshot, handed out.
+    Snapshot,
 }
 
 fn run(worker: Worker) -> Next {

@@ -47,8 +47,8 @@ impl Plain {
             lines.push(self.first(view));
         }
         let state = before.as_ref().map(|before| before.state);
-        if matches!(view.state, RunState::Queued | RunState::Cancelled) && state != Some(view.state)
-        {
+        // That it waits for its turn is told by `tick`, once it has lasted.
+        if view.state == RunState::Cancelled && state != Some(view.state) {
             lines.push(format!("{} {}", view.run, word::run(view.state)));
         }
         for (number, stage) in view.stages.iter().enumerate() {

@@ -208,7 +208,7 @@ mod tests {
                     .open(root.join("d/f"))
                     .unwrap()
                     .set_len(1 << 20)
-                    .unwrap()
+                    .unwrap();
             },
             |root| {
                 let flags = rustix::fs::XattrFlags::empty();

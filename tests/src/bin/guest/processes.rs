@@ -17,7 +17,7 @@ fn status(pid: u32) -> Option<Status> {
 fn show(program: &str, pid: u32, status: &Status) {
     let field = |name: &str| status.get(name).map_or("?", String::as_str);
     println!(
-        "{program:20} pid {pid:5} uid {} CapInh {} CapPrm {} CapEff {} CapBnd {} CapAmb {} NoNewPrivs {} Seccomp {}",
+        "{program:20} pid {pid:5} uid {} CapInh {} CapPrm {} CapEff {} CapBnd {} CapAmb {} NoNewPrivs {} Seccomp {} filters {}",
         field("Uid"),
         field("CapInh"),
         field("CapPrm"),
@@ -26,10 +26,14 @@ fn show(program: &str, pid: u32, status: &Status) {
         field("CapAmb"),
         field("NoNewPrivs"),
         field("Seccomp"),
+        field("Seccomp_filters"),
     );
 }
 
 const SYS_ADMIN: u64 = 1 << 21;
+/// `chown`, `dac_override`, `fowner`, `fsetid`, `setfcap`: of its user namespace, and so of nothing
+/// else.
+const IN_ITS_NAMESPACE: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 31;
 const NOBODY_ON_THE_HOST: &str = "2147483648";
 
 /// During an extraction: the daemon has no capability, launcher and broker have one, the worker has
@@ -42,13 +46,14 @@ pub(crate) fn are_confined() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    let launcher = status(one("airlock-dm-helper")).unwrap();
     let mut worker = None;
-    // Confined means: in the workers' user namespace. Before that it has read nothing.
+    // Confined means that all steps are done, of which the filter is the last: one more than its
+    // unit gave it. Before that it has read nothing.
     wait_for("a confined worker", 240, || {
         worker = pids("airlock-dm-worker").into_iter().find_map(|pid| {
             let status = status(pid)?;
-            let confined =
-                status["Seccomp"] == "2" && status["Uid"].starts_with(NOBODY_ON_THE_HOST);
+            let confined = filters(&status) == filters(&launcher) + 1;
             confined.then_some((pid, status))
         });
         worker.is_some()
@@ -58,7 +63,15 @@ pub(crate) fn are_confined() {
     let worker_namespace = fs::read_link(format!("/proc/{worker_pid}/ns/user")).unwrap();
     show("airlock-dm-worker", worker_pid, &worker);
     assert_ne!(worker_namespace, own_namespace, "the worker has a user namespace of its own");
-    assert_eq!(worker["NoNewPrivs"], "1");
+    assert!(worker["Uid"].starts_with(NOBODY_ON_THE_HOST), "{}", worker["Uid"]);
+    assert_eq!(mask(&worker, "CapEff"), IN_ITS_NAMESPACE);
+    assert_eq!(mask(&worker, "CapPrm"), IN_ITS_NAMESPACE);
+    assert_eq!((worker["NoNewPrivs"].as_str(), worker["Seccomp"].as_str()), ("1", "2"));
+    println!(
+        "its capabilities are those of {}, not of the host's {}",
+        worker_namespace.display(),
+        own_namespace.display()
+    );
     for program in ["airlock-dm-helper", "airlock-dm-broker"] {
         let pid = one(program);
         let status = status(pid).unwrap();
@@ -86,6 +99,11 @@ fn one(program: &str) -> u32 {
     let found = pids(program);
     assert_eq!(found.len(), 1, "{program}: {found:?}");
     found.first().copied().unwrap()
+}
+
+/// How many seccomp filters hold it.
+fn filters(status: &Status) -> u32 {
+    status["Seccomp_filters"].parse().unwrap()
 }
 
 fn mask(status: &Status, set: &str) -> u64 {

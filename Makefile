@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 AIRLOCK_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/airlock
 export AIRLOCK_CACHE
+export TESTS
 export PATH := $(AIRLOCK_CACHE)/tools/bin:$(PATH)
 
 .PHONY: help deps build demo test fast lint deny native vm install audit

@@ -82,7 +82,7 @@ impl ConfigFault {
             message: self.to_string(),
             cause,
             facts: vec![],
-            remedy: vec!["airlock config check".to_owned()],
+            remedy: vec!["mend the file, then systemctl restart airlock".to_owned()],
         }
     }
 }

@@ -41,7 +41,7 @@ pub enum LedgerFailure {
     /// A line in the middle is damaged: that is no torn write.
     #[error(
         "line {line} of the ledger is damaged; restore the file from a backup, or keep a copy and \
-         write it anew from the pool's own list of volumes (see OPERATIONS, \"A damaged ledger\")"
+         write it anew from the pool's own list of volumes (see docs/operations.md, \"A damaged ledger\")"
     )]
     Damaged {
         /// The line, from 1.

@@ -118,10 +118,12 @@ impl SourceFault {
                 vec!["find out who changed the object before trusting its new digest"]
             }
             Self::DiskFull { .. } => {
-                vec!["airlock gc --force", "free space, or lower limits.disk_reserve"]
+                vec!["airlock rm IMAGE", "free space, or lower limits.disk_reserve"]
             }
             Self::File { .. } => vec!["the daemon's own user must be able to read the file"],
-            Self::Setting { .. } => vec!["airlock config check"],
+            Self::Setting { .. } => {
+                vec!["mend the setting in /etc/airlock/daemon.toml, then systemctl restart airlock"]
+            }
             Self::Answer { .. }
             | Self::Request { .. }
             | Self::NotS3 { .. }

@@ -7,7 +7,7 @@ export AIRLOCK_CACHE
 export TESTS
 export PATH := $(AIRLOCK_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help deps build demo test fast lint deny native vm install audit
+.PHONY: help deps build demo test fast lint deny trace native vm install audit
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,6 +35,9 @@ lint: ## rustfmt and clippy, warnings denied.
 
 deny: ## Licences, banned crates, fences, sources; advisories where they can be fetched.
 	@tests/setup/deny.sh
+
+trace: ## Rules of the threat model against code and tests, both ways.
+	@tests/trace
 
 native: deps ## Only the tests that run on this kernel.
 	@tests/run-all native

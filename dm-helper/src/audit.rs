@@ -1,7 +1,8 @@
 //! What is written to stderr: one line a request, and the few events that are nobody's request.
 //!
 //! `audit verb=create_volume request=… subject=… verdict=done duration_ms=3`. Values are quoted
-//! where they hold anything but plain characters, so that no value can pass for a field or a line.
+//! where they hold anything but plain characters, so that no value can pass for a field or a line
+//! (LOG-1).
 
 use std::fmt::{self, Display};
 use std::io::{self, Write as _};

@@ -1,6 +1,6 @@
 //! The broker's confinement, before it reads the first byte of a request.
 //!
-//! Straight down: an empty root, no capability but one, no file, no TCP. Each step is its own
+//! PROC-1, straight down: an empty root, no capability but one, no file, no TCP. Each step is its own
 //! error. All of it holds for threads that start later (landlock(7), capabilities(7)).
 
 use std::io;

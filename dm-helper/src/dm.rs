@@ -1,4 +1,4 @@
-//! The device table. The only file that names `devicemapper`.
+//! The device table (NAME-2). The only file that names `devicemapper`.
 //!
 //! That crate waits for udev on a semaphore, without a bound, whenever `/run/udev/control` is to be
 //! seen, whatever the flags say. It is never to be seen: see [`crate::confine`].

@@ -1,4 +1,4 @@
-//! What the helper itself knows of the pool and its volumes: an append-only file.
+//! What the helper itself knows of the pool and its volumes: an append-only file (VOL-5).
 //!
 //! Nobody but the helper writes it, and the controller's word never replaces it. Each record is on
 //! the disk before what it announces is done. At start the file is read, and written anew without

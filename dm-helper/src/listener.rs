@@ -45,7 +45,7 @@ pub async fn listen(listener: UnixListener, controller_uid: u32, worker: Worker)
     }
 }
 
-/// Asks the kernel who connected (unix(7), `SO_PEERCRED`).
+/// Asks the kernel who connected (PEER-1; unix(7), `SO_PEERCRED`).
 fn admit(stream: &UnixStream, controller_uid: u32) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     if uid == controller_uid {

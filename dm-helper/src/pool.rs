@@ -1,7 +1,8 @@
 //! The pool: how it is, and how it is changed.
 //!
 //! A change is one step of the pool's transaction id: the ledger's intent, the pool's message, the
-//! new id, the ledger's confirmation. Killed anywhere between, ledger and id say what happened.
+//! new id, the ledger's confirmation. Killed anywhere between, ledger and id say what happened
+//! (POOL-2).
 
 use airlock_policy::limit::{POOL_DATA_FULL_PERCENT, POOL_METADATA_FULL_PERCENT};
 use airlock_policy::name::{DeviceName, ThinId};

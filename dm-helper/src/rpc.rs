@@ -81,7 +81,8 @@ impl Session {
     }
 }
 
-/// Answers one connection until the peer hangs up or sends nonsense.
+/// Answers one connection until the peer hangs up or sends nonsense. No more than so many requests
+/// of it are in flight (WIRE-4).
 pub(crate) async fn serve(stream: UnixStream, worker: Worker) {
     let LimitsConfig { requests, .. } = worker.limits();
     let most = usize::try_from(*requests).unwrap_or(usize::MAX);

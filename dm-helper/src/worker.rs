@@ -1,7 +1,8 @@
 //! The single thread that changes the device table and the ledger.
 //!
 //! A request is taken whole or not at all: `tarpc` may drop a handler when its caller hangs up or
-//! its deadline passes, so a handler only waits, and never does the work itself.
+//! its deadline passes, so a handler only waits, and never does the work itself (WIRE-5). Nor does it
+//! wait for a device that hangs (POOL-4).
 
 use std::fmt;
 use std::io;

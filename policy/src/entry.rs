@@ -1,5 +1,5 @@
 //! The verdict on one archive entry: what an archive claims of it becomes an [`Entry`] or breaks
-//! a [`Rule`].
+//! a [`Rule`] (TREE-4).
 
 pub mod acl;
 pub mod path;

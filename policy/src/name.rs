@@ -1,4 +1,4 @@
-//! Names and ids: parsed once at the edge, impossible to construct unchecked.
+//! Names and ids: parsed once at the edge, impossible to construct unchecked (NAME-1).
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,5 @@
-//! Where an image comes from: `s3://bucket/key`, `tar:FILE`, each with an optional digest pin.
+//! Where an image comes from: `s3://bucket/key`, `tar:FILE`, each with an optional digest
+//! pin (DAEMON-4).
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,5 @@
-//! What the controller may ask of the helper. Every field is a type that cannot hold a wrong value.
+//! What the controller may ask of the helper. Every field is a type that cannot hold a
+//! wrong value (WIRE-3).
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
 use airlock_policy::name::{RequestId, SnapshotName, ThinId};

@@ -11,7 +11,7 @@ use tokio_serde::formats::Json;
 use tokio_util::bytes::{Bytes, BytesMut};
 use tokio_util::codec::LengthDelimitedCodec;
 
-/// The largest frame either side accepts, in bytes.
+/// The largest frame either side accepts, in bytes (WIRE-1).
 pub const MAX_FRAME: usize = 64 * 1024;
 
 /// The longest a caller may ask the other side to keep a request alive.
@@ -29,7 +29,7 @@ where
     tarpc::serde_transport::new(frames, GuardedJson::default())
 }
 
-/// JSON, refusing a frame whose deadline would make `tarpc` panic.
+/// JSON, refusing a frame whose deadline would make `tarpc` panic (WIRE-2).
 ///
 /// `tarpc` adds the peer's deadline to the clock unchecked and hands it to a timer wheel that
 /// panics past two years. A server must not die of a frame. Answers have no deadline and pass.

@@ -1,4 +1,4 @@
-//! Builds the S3 client: credentials, endpoint, TLS, proxy, time-outs.
+//! Builds the S3 client: credentials, endpoint, TLS, proxy, time-outs (DAEMON-5).
 
 use std::io;
 use std::path::Path;

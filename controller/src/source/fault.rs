@@ -1,4 +1,4 @@
-//! Why bytes could not be fetched: one variant for each situation an operator can be in.
+//! Why bytes could not be fetched: one variant for each situation an operator can be in (DAEMON-3).
 
 mod tell;
 

@@ -1,7 +1,7 @@
 //! What a server or the network answered, reduced to what may be told.
 //!
 //! An SDK error's `Debug` form can hold headers and signatures. Only status, code, message and
-//! request id leave this file, each without control characters and cut to a length.
+//! request id leave this file, each without control characters and cut to a length (DAEMON-2).
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! HEAD and ranged GET of one object.
+//! HEAD and ranged GET of one object (DAEMON-1).
 
 use std::ops::Range;
 use std::time::Duration;

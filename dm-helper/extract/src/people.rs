@@ -2,7 +2,7 @@
 //!
 //! The numbers come from the image's own `etc/passwd` and `etc/group`, read as text, as far as
 //! they are extracted. Nothing of the host is asked, and nothing of the image is run or loaded
-//! (CVE-2019-14271).
+//! (TREE-5; CVE-2019-14271).
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};

@@ -1,4 +1,4 @@
-//! How a worker gives up all that its job does not need: straight down, in this order.
+//! How a worker gives up all that its job does not need: straight down, in this order (PROC-3).
 
 mod landlock_rules;
 mod system_calls;

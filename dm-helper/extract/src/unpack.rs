@@ -1,4 +1,5 @@
-//! Writes the entries of a layer, one after the other, as the archive has them.
+//! Writes the entries of a layer, one after the other, as the archive has them; what a hard
+//! link names is looked up inside the volume (TREE-3).
 
 use std::cell::Cell;
 use std::os::fd::{AsFd as _, OwnedFd};

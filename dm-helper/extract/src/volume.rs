@@ -1,6 +1,6 @@
 //! The volume being written: every name in it is looked up from a descriptor, inside the root.
 //!
-//! A parent is resolved by `openat2` with `RESOLVE_IN_ROOT`: links in the image, absolute
+//! A parent is resolved by `openat2` with `RESOLVE_IN_ROOT` (TREE-2): links in the image, absolute
 //! ones too, lead where they would lead in the running image, and never out of it. The last
 //! component is never followed.
 

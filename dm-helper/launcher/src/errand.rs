@@ -1,4 +1,4 @@
-//! What each errand does: a file each.
+//! What each errand does: a file each (LINK-3, HOST-2).
 
 pub mod extract;
 mod node;

@@ -1,4 +1,4 @@
-//! A volume's filesystem as a mount that is attached nowhere: no path leads to it.
+//! A volume's filesystem as a mount that is attached nowhere: no path leads to it (HOST-3).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

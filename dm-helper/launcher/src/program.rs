@@ -1,4 +1,5 @@
-//! The programs that the launcher starts: opened once, checked, and from then on descriptors.
+//! The programs that the launcher starts: opened once, checked, then
+//! descriptors (PROC-6).
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

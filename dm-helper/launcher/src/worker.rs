@@ -1,4 +1,4 @@
-//! A running worker: started with its descriptors, watched, and judged by how it ends.
+//! A running worker: started with its descriptors, watched, and judged by how it ends (LINK-4).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -36,7 +36,7 @@ pub struct Target {
 
 impl Target {
     /// A thin pool. Zeroing stays on, so that a freed block never shows another volume's data, and
-    /// a pool without space answers with an error and never hangs a writer.
+    /// a pool without space answers with an error and never hangs a writer (POOL-1).
     pub fn pool(metadata: Number, data: Number, data_sectors: u64, low_water_blocks: u64) -> Self {
         let line =
             format!("{metadata} {data} {BLOCK_SECTORS} {low_water_blocks} 1 error_if_no_space");

@@ -1,4 +1,4 @@
-//! What all lines of the ledger together say.
+//! What all lines of the ledger together say (VOL-4).
 
 use std::collections::{BTreeMap, HashMap};
 

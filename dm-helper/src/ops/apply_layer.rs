@@ -1,4 +1,4 @@
-//! `apply_layer`: has a layer's blob extracted into its volume.
+//! `apply_layer`: has a layer's blob extracted into its volume (VOL-1).
 //!
 //! The privileged thread starts the extraction and goes on with other work. The launcher's answers
 //! arrive on the link's thread, which passes progress on and leaves the end to the privileged one.

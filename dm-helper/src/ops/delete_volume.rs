@@ -1,4 +1,4 @@
-//! `delete_volume`: a volume or a snapshot is gone for good.
+//! `delete_volume`: a volume or a snapshot is gone for good (VOL-3).
 
 use airlock_policy::name::{DeviceName, ThinId};
 use airlock_protocol::not_done::{NotDone, Refusal};

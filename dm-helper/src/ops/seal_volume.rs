@@ -1,4 +1,4 @@
-//! `seal_volume`: a filled volume becomes read-only for ever.
+//! `seal_volume`: a filled volume becomes read-only for ever (VOL-2).
 
 use airlock_policy::name::DeviceName;
 use airlock_protocol::not_done::{NotDone, Refusal};

@@ -1,4 +1,4 @@
-//! Starts a program that has nothing but the descriptors it is given.
+//! Starts a program that has nothing but the descriptors it is given (PROC-5).
 
 use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_int};

@@ -1,4 +1,4 @@
-//! One file's data on its way to a visitor.
+//! One file's data on its way to a visitor (TAR-2).
 
 use std::io::{self, Read};
 

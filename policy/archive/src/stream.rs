@@ -1,4 +1,5 @@
-//! The uncompressed bytes of a layer: counted, hashed, held to the limits, taken block by block.
+//! The uncompressed bytes of a layer: counted, hashed, held to the limits, taken block by
+//! block (TAR-3).
 
 use std::io::Read;
 

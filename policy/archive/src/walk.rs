@@ -1,4 +1,4 @@
-//! From member to member, to the very end.
+//! From member to member, to the very end (TAR-1).
 
 use std::io::Read;
 

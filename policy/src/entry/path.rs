@@ -1,4 +1,4 @@
-//! The name of an entry, as components below the root of the image.
+//! The name of an entry, as components below the root of the image (TREE-1).
 
 use std::fmt;
 

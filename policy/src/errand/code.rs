@@ -1,7 +1,7 @@
 //! How the messages are laid out.
 //!
 //! Decoding ends by encoding what was read and comparing: so there is one spelling of each
-//! message, and nothing hides in the padding.
+//! message, and nothing hides in the padding (LINK-1).
 
 use super::{
     Answer, Backing, BlockDevice, Envelope, Errand, Extracted, Failure, MESSAGE, Malformed,

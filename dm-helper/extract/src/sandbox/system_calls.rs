@@ -1,4 +1,4 @@
-//! seccomp: the system calls that an extraction may make. Any other ends it.
+//! seccomp: the system calls that an extraction may make. Any other ends it (PROC-4).
 
 use std::collections::BTreeMap;
 

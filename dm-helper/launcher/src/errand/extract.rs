@@ -21,7 +21,7 @@ pub fn open_blob(blobs: &Path, blob: BlobDigest) -> Result<OwnedFd, Failure> {
     let failed = failed(Stage::BlobOpen);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::open(blobs, flags, Mode::empty()).map_err(&failed)?;
-    // No link is followed, on no component, and no other filesystem entered. A named pipe of that
+    // BLOB-1: no link is followed, on no component, and no other filesystem entered. A named pipe of that
     // name keeps nobody waiting.
     let resolve = ResolveFlags::BENEATH
         | ResolveFlags::NO_SYMLINKS

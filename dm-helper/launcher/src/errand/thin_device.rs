@@ -1,4 +1,4 @@
-//! Recognises a thin device as one of airlock's own, whoever says that it is.
+//! Recognises a thin device as one of airlock's own, whoever says that it is (LINK-2).
 //!
 //! A broker that was taken over can give any device any name. So a device is known by what it
 //! stands on too: on the pool, which stands on the two devices that this launcher opened.

@@ -1,4 +1,4 @@
-//! Root's configuration, from a file that nobody else can have written.
+//! Root's configuration, from a file that nobody else can have written (PROC-7).
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The socket that the broker will answer on: systemd's, or one made at the configured path.
+//! The socket that the broker will answer on: systemd's, or one made at the configured
+//! path (PEER-2).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the launcher gives up, and how it cannot get it back.
+//! What the launcher gives up, and how it cannot get it back (PROC-2).
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! The pool's two files beneath the state directory.
+//! The pool's two files beneath the state directory (POOL-3).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

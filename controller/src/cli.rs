@@ -72,7 +72,9 @@ fn session(global: &Global, environment: &Environment) -> Result<Session, (Conso
 }
 
 fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
-    use command::{completions, daemon, doctor, inspect, list, pool, remove, runs, version, work};
+    use command::{
+        completions, daemon, db, doctor, inspect, list, pool, remove, runs, version, work,
+    };
 
     match command {
         Command::Pull { sources } => wait(work::pull(session, sources)),
@@ -94,8 +96,10 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
         }
         Command::Runs { all, list, action: None } => wait(runs::list(session, all, list)),
         Command::Cancel { runs } => wait(remove::cancel(session, runs)),
-        Command::Doctor { preflight: true } => doctor::preflight(session),
-        Command::Doctor { preflight: false } => wait(doctor::doctor(session)),
+        Command::Doctor { preflight: true, .. } => doctor::preflight(session),
+        Command::Doctor { fix: true, dry_run, .. } => wait(doctor::fix(session, dry_run)),
+        Command::Doctor { .. } => wait(doctor::doctor(session)),
+        Command::Db { config, action } => db::db(session, config.as_deref(), action),
         Command::Daemon { config } => daemon::daemon(config.as_deref()),
         Command::Version => wait(version::version(session)),
         Command::Completions { shell } => completions::completions(session, shell),

@@ -4,6 +4,7 @@
 //! the helper: its pool, the snapshots that were active, what was left half done. A stop lets each
 //! step come to its next persist; what is not done goes on at the next start.
 
+mod backup;
 mod control;
 mod health;
 mod holders;
@@ -13,15 +14,16 @@ mod log;
 mod page;
 mod recover;
 mod remove;
+mod repair;
 mod snapshots;
 mod socket;
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use airlock_protocol::control::{ErrorClass, Fault};
 use rustix::fs::Mode;
@@ -100,6 +102,7 @@ pub struct Daemon {
     config: Arc<Config>,
     engine: Engine,
     stop: CancellationToken,
+    started: Instant,
     /// Held for life.
     _lock: Arc<DaemonLock>,
 }
@@ -115,7 +118,7 @@ impl Daemon {
             tokio::task::spawn_blocking(move || Store::open(&dir, &machines())).await
         };
         let store = match opened {
-            Ok(opened) => opened.map_err(|error| error.fault().fact("database", text(&dir)))?,
+            Ok(opened) => opened.map_err(|error| error.fault_at_start(&dir))?,
             Err(error) => {
                 return Err(fault(
                     ErrorClass::Internal,
@@ -140,10 +143,14 @@ impl Daemon {
             live: Arc::new(Live::default()),
             locks: Locks::default(),
         });
-        let resumed = engine.resume(unclean).await.map_err(|error| error.fault())?;
-        tracing::info!(state_dir = %dir.display(), unclean, resumed, "opened");
+        let (config, started) = (Arc::new(config), Instant::now());
         let stop = CancellationToken::new();
-        Ok(Self { config: Arc::new(config), engine, stop, _lock: Arc::new(lock) })
+        let daemon = Self { config, engine, stop, started, _lock: Arc::new(lock) };
+        // While nothing runs: a blob that a download has just brought is on nobody's record yet.
+        daemon.sweep_blobs().await;
+        let resumed = daemon.engine.resume(unclean).await.map_err(|error| error.fault())?;
+        tracing::info!(state_dir = %dir.display(), unclean, resumed, "opened");
+        Ok(daemon)
     }
 
     /// What ends [`Daemon::serve`].
@@ -154,10 +161,12 @@ impl Daemon {
     /// Serves until it is told to stop; then drains.
     pub async fn serve(&self, listener: UnixListener) -> Result<(), Fault> {
         let keeper = tokio::spawn(self.clone().keep_in_order());
+        let backups = tokio::spawn(self.clone().keep_backups());
         let accepting = tokio::spawn(self.clone().accept(listener));
         self.stop.cancelled().await;
         tell(&[NotifyState::Stopping]);
         end(keeper).await;
+        end(backups).await;
         let in_time = self.engine.drain(DRAIN).await;
         end(accepting).await;
         self.world().store.close_cleanly().await.map_err(|error| error.fault())?;
@@ -168,7 +177,6 @@ impl Daemon {
     /// Greets the helper, brings back what was active, and from then on sees to it that nothing is
     /// left lying about.
     async fn keep_in_order(self) {
-        self.sweep_blobs().await;
         let greeted = tokio::time::timeout(GREETED, self.greet()).await.is_ok();
         if !greeted {
             tell(&[NotifyState::Ready]);
@@ -203,10 +211,6 @@ async fn end(task: JoinHandle<()>) {
         Err(ended) if ended.is_cancelled() => {}
         Err(error) => tracing::error!(%error, "a bug of airlock ended a task"),
     }
-}
-
-fn text(path: &Path) -> String {
-    path.display().to_string()
 }
 
 /// Tells systemd, where it is there.

@@ -4,100 +4,28 @@
 //! The schema itself holds what must never be untrue: what is active was unpacked, what is
 //! unpacked was fetched, and a flow only moves as its machine's table says.
 
+pub mod backup;
+mod connection;
+mod fault;
 pub mod flow;
 pub mod image;
 pub mod migrate;
+pub mod reconcile;
+pub mod restore;
 pub mod run;
 pub mod snapshot;
 pub mod source;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use airlock_protocol::control::{ErrorClass, Fault};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
 
-use crate::fault::{Explain as _, fault};
-use migrate::MigrationFault;
+use backup::{Backups, DAILY};
+use connection::{check, connect};
 
-/// The database did not do as asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreFault {
-    /// SQLite said no.
-    #[error("failed to use the database")]
-    Sqlite(#[from] rusqlite::Error),
-    /// Somebody else moved the flow: it is not where it was read to be.
-    #[error("the flow is not in the state it was read in")]
-    Moved,
-    /// A column does not hold what this program writes there.
-    #[error("the database holds something unreadable in {0}")]
-    Unreadable(&'static str),
-    /// A value could not be written as JSON, or a column is no JSON.
-    #[error("failed to convert a value of the database")]
-    Json(#[from] serde_json::Error),
-    /// The schema could not be brought up to date.
-    #[error("failed to bring the database's schema up to date")]
-    Migration(#[from] MigrationFault),
-    /// `PRAGMA integrity_check` found damage.
-    #[error("the database is damaged: {0}")]
-    Damaged(String),
-    /// The file could not be reached.
-    #[error("failed to reach {path}")]
-    File {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The thread that ran the statement is gone.
-    #[error("the statement was not carried out: the daemon is stopping, or a bug ended it")]
-    Interrupted,
-}
-
-impl StoreFault {
-    /// Whether the same statement may work later: the disk is full, or another program holds the
-    /// database.
-    pub fn may_pass(&self) -> bool {
-        let Self::Sqlite(error) = self else { return self.is_disk_full() };
-        let held = [rusqlite::ErrorCode::DatabaseBusy, rusqlite::ErrorCode::DatabaseLocked];
-        self.is_disk_full() || error.sqlite_error_code().is_some_and(|code| held.contains(&code))
-    }
-
-    /// Whether the disk is full.
-    pub fn is_disk_full(&self) -> bool {
-        match self {
-            Self::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
-            Self::File { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            Self::Moved
-            | Self::Unreadable(_)
-            | Self::Json(_)
-            | Self::Migration(_)
-            | Self::Damaged(_)
-            | Self::Interrupted => false,
-        }
-    }
-
-    /// The fault as people are told it.
-    pub fn fault(&self) -> Fault {
-        if self.is_disk_full() {
-            return fault(
-                ErrorClass::Unavailable,
-                "disk.full",
-                "the disk of the state directory is full",
-            )
-            .because(self)
-            .next("df -h /var/lib/airlock")
-            .next("airlock images");
-        }
-        if matches!(self, Self::Damaged(_)) {
-            return fault(ErrorClass::Unavailable, "db.damaged", self.to_string())
-                .next("ls /var/lib/airlock/backups");
-        }
-        fault(ErrorClass::Internal, "db.failed", "the database did not do as asked").because(self)
-    }
-}
+pub use fault::StoreFault;
 
 /// The database.
 #[derive(Clone, Debug)]
@@ -106,6 +34,7 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    backups: Backups,
     was_unclean: bool,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
@@ -118,23 +47,25 @@ impl Store {
     /// Opens the database of a state directory: makes it, checks it after an unclean stop, backs
     /// it up and migrates it, as it needs. Blocks.
     pub fn open(state_dir: &Path, machines: &[Row]) -> Result<Self, StoreFault> {
-        let path = state_dir.join("airlock.sqlite");
+        let path = file_of(state_dir);
         let mut writer = connect(&path, OpenFlags::SQLITE_OPEN_CREATE)?;
         let was_unclean = migrate::was_left_unclean(&writer)?;
         if was_unclean {
             tracing::warn!("the daemon did not stop cleanly: checking the database");
             check(&writer)?;
         }
-        migrate::run(&mut writer, migrate::ALL, &state_dir.join("backups"))?;
+        let backups = Backups::of(state_dir);
+        migrate::run(&mut writer, migrate::ALL, &backups)?;
         let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for Row(machine, source, event, target) in machines {
             tx.prepare_cached("INSERT OR IGNORE INTO transition VALUES (?1, ?2, ?3, ?4)")?
                 .execute((machine, source, event, target))?;
         }
+        begin_records(&tx)?;
         set_clean(&tx, false)?;
         tx.commit()?;
         let (writer, readers) = (Mutex::new(writer), Mutex::default());
-        Ok(Self(Arc::new(Inner { path, was_unclean, writer, readers })))
+        Ok(Self(Arc::new(Inner { path, backups, was_unclean, writer, readers })))
     }
 
     /// Whether the daemon before this one died instead of stopping.
@@ -192,6 +123,33 @@ impl Store {
         self.read(|tx| check(tx)).await
     }
 
+    /// Makes the day's backup, and keeps the newest `keep` of them. Answers its file.
+    pub async fn back_up(&self, keep: usize) -> Result<PathBuf, StoreFault> {
+        let inner = Arc::clone(&self.0);
+        let work = move || {
+            // A connection of its own: it reads for long, and nobody is to wait for a reader.
+            let from = connect(&inner.path, OpenFlags::empty())?;
+            inner.backups.make(&from, DAILY, keep)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreFault::Interrupted))
+    }
+
+    /// The backups that are kept.
+    pub fn backups(&self) -> &Backups {
+        &self.0.backups
+    }
+
+    /// Whether blobs, volumes and snapshots may be there that this database does not know: it is
+    /// new, or was restored. Then nothing is swept away until [`Store::settle`].
+    pub async fn is_unsettled(&self) -> Result<bool, StoreFault> {
+        self.read(|tx| Ok(meta(tx, RECORDS)?.as_deref() == Some(UNSETTLED))).await
+    }
+
+    /// Notes that the database knows all that is there.
+    pub async fn settle(&self) -> Result<(), StoreFault> {
+        self.write(|tx| set_meta(tx, RECORDS, SETTLED)).await
+    }
+
     /// Bytes of the database.
     pub async fn bytes(&self) -> Result<u64, StoreFault> {
         self.read(|tx| {
@@ -206,6 +164,27 @@ impl Store {
     }
 }
 
+/// Says in `meta` whether the database knows all that is there.
+const RECORDS: &str = "records";
+const SETTLED: &str = "settled";
+const UNSETTLED: &str = "unsettled";
+/// Put there by [`restore`], until the next start.
+const RESTORED: &str = "restored";
+
+/// Marks a database that is new or was restored as unsettled. One from before there was the mark
+/// was never lost.
+fn begin_records(tx: &Transaction<'_>) -> Result<(), StoreFault> {
+    let (records, is_new) = (meta(tx, RECORDS)?, meta(tx, "clean")?.is_none());
+    match records.as_deref() {
+        Some(RESTORED) => {
+            restore::drop_intents(tx)?;
+            set_meta(tx, RECORDS, UNSETTLED)
+        }
+        Some(_) => Ok(()),
+        None => set_meta(tx, RECORDS, if is_new { UNSETTLED } else { SETTLED }),
+    }
+}
+
 /// A row of a state machine's table: machine, source, event, target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Row(pub &'static str, pub &'static str, pub &'static str, pub &'static str);
@@ -215,37 +194,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens a connection with everything that each of them needs.
-fn connect(path: &Path, more: OpenFlags) -> Result<Connection, StoreFault> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
-}
-
-fn check(connection: &Connection) -> Result<(), StoreFault> {
-    let verdict: String =
-        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(StoreFault::Damaged(verdict));
-    }
-    let mut orphans = connection.prepare("PRAGMA foreign_key_check")?;
-    if orphans.exists([])? {
-        return Err(StoreFault::Damaged("a row refers to one that is not there".to_owned()));
-    }
-    Ok(())
-}
-
 fn set_clean(connection: &Connection, clean: bool) -> Result<(), StoreFault> {
+    set_meta(connection, "clean", if clean { "1" } else { "0" })
+}
+
+fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), StoreFault> {
     connection.execute(
-        "INSERT INTO meta VALUES ('clean', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1",
-        [if clean { "1" } else { "0" }],
+        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+        [key, value],
     )?;
     Ok(())
+}
+
+fn meta(connection: &Connection, key: &str) -> Result<Option<String>, StoreFault> {
+    let value = "SELECT value FROM meta WHERE key = ?1";
+    Ok(connection.query_row(value, [key], |row| row.get(0)).optional()?)
+}
+
+/// The database of a state directory.
+pub fn file_of(state_dir: &Path) -> PathBuf {
+    state_dir.join("airlock.sqlite")
 }
 
 /// The time, in Unix milliseconds.

@@ -12,8 +12,8 @@ mod view;
 pub use fault::{ErrorClass, Fault};
 pub use view::{
     DaemonInfo, HealthLine, HealthState, ImageState, ImageView, InvalidRunId, LayerView, Listing,
-    PoolView, RUN_DIGITS, Reused, RunId, RunKind, RunResult, RunState, RunView, SnapshotView,
-    StageState, StageView, StepRecord,
+    PoolView, RUN_DIGITS, RepairLine, RepairOutcome, Reused, RunId, RunKind, RunResult, RunState,
+    RunView, SnapshotView, StageState, StageView, StepRecord,
 };
 
 use airlock_policy::name::{RequestId, SnapshotName};
@@ -54,6 +54,9 @@ pub trait Control {
     async fn pool_status(request: Ask) -> Result<PoolView, Fault>;
     /// Says what is well and what is not.
     async fn health(request: Ask) -> Result<Listing<HealthLine>, Fault>;
+    /// Brings the database in line with the helper's ledger and the blobs that are here; destroys
+    /// none of them.
+    async fn repair(request: Repair) -> Result<Listing<RepairLine>, Fault>;
 }
 
 /// Asks who the daemon is.
@@ -70,6 +73,16 @@ pub struct Hello {
 pub struct Ask {
     /// The id of the operator's command.
     pub request: RequestId,
+}
+
+/// Asks for the records to be mended.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repair {
+    /// The id of the operator's command.
+    pub request: RequestId,
+    /// Whether nothing is to be changed, only said.
+    pub dry_run: bool,
 }
 
 /// Asks for a run.

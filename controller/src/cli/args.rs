@@ -189,6 +189,21 @@ pub(crate) enum Command {
         /// Look at this host alone: needs no daemon, helper, pool, database or configuration
         #[arg(long)]
         preflight: bool,
+        /// Bring the database in line with the helper's ledger and the blobs; nothing else changes
+        #[arg(long, conflicts_with = "preflight")]
+        fix: bool,
+        /// With --fix: only say what it would do
+        #[arg(long, requires = "fix")]
+        dry_run: bool,
+    },
+    /// Back up, check or restore the daemon's database
+    #[command(after_long_help = help::DB)]
+    Db {
+        /// The daemon's configuration [default: /etc/airlock/daemon.toml, where there is one]
+        #[arg(long, global = true, value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        action: DbAction,
     },
     /// Be the daemon: fetch, validate, keep the records
     #[command(after_long_help = help::DAEMON)]
@@ -201,7 +216,8 @@ pub(crate) enum Command {
     #[command(after_long_help = help::VERSION)]
     Version,
     /// Print a completion script for a shell
-    #[command(after_long_help = help::COMPLETIONS)]
+    // Packages install the scripts: the screen of `-h` has room for what people call.
+    #[command(after_long_help = help::COMPLETIONS, hide = true)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -248,6 +264,32 @@ pub(crate) enum PoolAction {
     /// Say how full and how well the pool is
     #[command(after_long_help = help::POOL)]
     Status,
+}
+
+/// What to do with the database.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DbAction {
+    /// Copy it, as it is at one moment, into a new file; the daemon may work
+    #[command(after_long_help = help::DB)]
+    Backup {
+        /// The file to make
+        file: PathBuf,
+    },
+    /// Look through it, or through a backup, for damage; the daemon may work
+    #[command(after_long_help = help::DB)]
+    Check {
+        /// A backup [default: the database in use]
+        file: Option<PathBuf>,
+    },
+    /// Put a backup in its place; the daemon must be stopped
+    #[command(after_long_help = help::DB)]
+    Restore {
+        /// The backup
+        file: PathBuf,
+    },
+    /// Move it away, so that the daemon starts with a new one; the daemon must be stopped
+    #[command(after_long_help = help::DB)]
+    SetAside,
 }
 
 /// What to do with a run.

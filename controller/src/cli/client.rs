@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_protocol::control::{
     Ask, ControlClient, DaemonInfo, Fault, HealthLine, Hello, ImageView, ListAll, ListRuns,
-    Listing, Named, OneSnapshot, PoolView, RunId, RunView, ShowRun, SnapshotView, Submit, Watch,
-    Work,
+    Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RunId, RunView, ShowRun,
+    SnapshotView, Submit, Watch, Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use tarpc::client::RpcError;
@@ -126,6 +126,9 @@ impl Client {
         pool_status() -> PoolView = |c| c.ask(), Patience::AsAsked(QUESTION);
         /// What is well and what is not.
         health() -> Listing<HealthLine> = |c| c.ask(), Patience::AsAsked(QUESTION);
+        /// Mends the records, or says what there is to mend.
+        repair(dry_run: bool) -> Listing<RepairLine>
+            = |c| Repair { request: c.request.clone(), dry_run }, Patience::AsAsked(wire::MAX_DEADLINE);
     }
 
     /// Every image.

@@ -2,6 +2,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod daemon;
+pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod list;

@@ -84,7 +84,13 @@ help! {
     /// `doctor`.
     DOCTOR = "airlock-doctor(1)"
 "  $ airlock doctor
-  $ airlock doctor --preflight --output json";
+  $ airlock doctor --preflight --output json
+  $ airlock doctor --fix --dry-run";
+    /// `db` and what is beneath it.
+    DB = "airlock-db(8)"
+"  $ airlock db backup /srv/backup/airlock.sqlite
+  $ airlock db check
+  $ airlock db restore /srv/backup/airlock.sqlite";
     /// `daemon`.
     DAEMON = "airlock-daemon(8)"
 "  $ airlock daemon

@@ -51,3 +51,14 @@ pub(crate) struct CheckItem {
     /// What to do about it.
     pub(crate) remedy: Vec<String>,
 }
+
+/// One thing that was mended, or is to be.
+#[derive(Debug, Serialize)]
+pub(crate) struct RepairItem {
+    /// Of what.
+    pub(crate) subject: String,
+    /// What came of it: `planned`, `done`, `lost`, `failed`.
+    pub(crate) outcome: &'static str,
+    /// The same in words.
+    pub(crate) message: String,
+}

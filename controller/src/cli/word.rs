@@ -1,7 +1,7 @@
 //! The words that people and programs see for states.
 
 use airlock_protocol::control::{
-    ErrorClass, HealthState, ImageState, RunKind, RunState, StageState,
+    ErrorClass, HealthState, ImageState, RepairOutcome, RunKind, RunState, StageState,
 };
 use airlock_protocol::reply::PoolMode;
 
@@ -68,6 +68,16 @@ pub(crate) const fn health(state: HealthState) -> &'static str {
         HealthState::Warning => "warning",
         HealthState::Failed => "failed",
         HealthState::Unknown => "unknown",
+    }
+}
+
+/// What came of a repair.
+pub(crate) const fn repair(outcome: RepairOutcome) -> &'static str {
+    match outcome {
+        RepairOutcome::Planned => "planned",
+        RepairOutcome::Done => "done",
+        RepairOutcome::Lost => "lost",
+        RepairOutcome::Failed => "failed",
     }
 }
 

@@ -78,6 +78,8 @@ section! {
     queues: QueuesConfig;
     /// What an image may cost.
     limits: LimitsConfig;
+    /// Copies of the database.
+    backup: BackupConfig;
     /// What is logged.
     log: LogConfig;
 }
@@ -151,6 +153,15 @@ section! {
 }
 
 section! {
+    /// Copies of the database, which the daemon makes in `backups` in `state_dir`.
+    BackupConfig, "backup", BACKUP_KEYS;
+    /// How long after one the next is made, 1 h to 7 d; default 24 h.
+    every: TimeSpan = TimeSpan::seconds(24 * 3600);
+    /// How many are kept, 1 to 365; default 7. Those from before a migration are counted apart.
+    keep: u32 = 7;
+}
+
+section! {
     /// What is logged.
     LogConfig, "log", LOG_KEYS;
     /// `error`, `warn`, `info`, `debug` or `trace`, for all or by component
@@ -159,7 +170,7 @@ section! {
 }
 
 /// Every key, section by section.
-pub const KEYS: [&[Key]; 5] = [TOP_KEYS, S3_KEYS, QUEUES_KEYS, LIMITS_KEYS, LOG_KEYS];
+pub const KEYS: [&[Key]; 6] = [TOP_KEYS, S3_KEYS, QUEUES_KEYS, LIMITS_KEYS, BACKUP_KEYS, LOG_KEYS];
 
 impl LimitsConfig {
     /// The limits on an archive.

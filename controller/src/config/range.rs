@@ -4,7 +4,7 @@ use std::path::Path;
 
 use airlock_policy::size::ByteSize;
 
-use super::keys::{Config, LimitsConfig, QueuesConfig, S3Config};
+use super::keys::{BackupConfig, Config, LimitsConfig, QueuesConfig, S3Config};
 use super::timespan::TimeSpan;
 
 /// A value outside its range: the key, and what it must be.
@@ -12,8 +12,17 @@ pub(super) type OutOfRange = (&'static str, &'static str);
 
 /// Checks every range.
 pub(super) fn check(config: &Config) -> Result<(), OutOfRange> {
-    let Config { state_dir, blobs_dir, control_socket, helper_socket, s3, queues, limits, log } =
-        config;
+    let Config {
+        state_dir,
+        blobs_dir,
+        control_socket,
+        helper_socket,
+        s3,
+        queues,
+        limits,
+        backup,
+        log,
+    } = config;
     absolute(Some(state_dir), "state_dir")?;
     absolute(blobs_dir.as_deref(), "blobs_dir")?;
     absolute(Some(control_socket), "control_socket")?;
@@ -21,6 +30,7 @@ pub(super) fn check(config: &Config) -> Result<(), OutOfRange> {
     check_s3(s3)?;
     check_queues(queues)?;
     check_limits(limits)?;
+    check_backup(backup)?;
     require(!log.level.is_empty(), "log.level", "a level, such as \"info\"")
 }
 
@@ -61,6 +71,12 @@ fn check_limits(limits: &LimitsConfig) -> Result<(), OutOfRange> {
     require(limits.file_size.0 > 0, "limits.file_size", "more than nothing")?;
     require(limits.total_size.0 > 0, "limits.total_size", "more than nothing")?;
     require(limits.ratio >= 1, "limits.ratio", "at least 1")
+}
+
+fn check_backup(backup: &BackupConfig) -> Result<(), OutOfRange> {
+    let every = (TimeSpan::seconds(3600)..=TimeSpan::seconds(7 * 86_400)).contains(&backup.every);
+    require(every, "backup.every", "1 h to 7 d")?;
+    require((1..=365).contains(&backup.keep), "backup.keep", "1 to 365")
 }
 
 fn absolute(path: Option<&Path>, key: &'static str) -> Result<(), OutOfRange> {

@@ -115,7 +115,7 @@ fn every_key_can_be_written_and_says_its_default() {
         "part_size = \"1 MiB\"\nconnect_timeout = \"1 s\"\nstall_timeout = \"1 s\"\nattempts = 1\n",
         "rate_limit = \"1 MiB\"\n[queues]\ndownloads = 1\nunpack = 1\n[limits]\n",
         "object_size = \"1 GiB\"\ndisk_reserve = \"0 B\"\nentries = 1\nfile_size = \"1 B\"\n",
-        "total_size = \"1 B\"\nratio = 1\nsetuid = \"strip\"\n[log]\nlevel = \"debug\"\n",
+        "total_size = \"1 B\"\nratio = 1\nsetuid = \"strip\"\n[backup]\nevery = \"1 h\"\nkeep = 1\n[log]\nlevel = \"debug\"\n",
     ]
     .concat();
     let folder = Folder::new("all");

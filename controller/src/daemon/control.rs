@@ -7,7 +7,8 @@ use airlock_policy::name::RequestId;
 use airlock_protocol::PROTOCOL;
 use airlock_protocol::control::{
     Ask, Control, DaemonInfo, ErrorClass, Fault, HealthLine, Hello, ImageView, ListAll, ListRuns,
-    Listing, Named, OneSnapshot, PoolView, RunView, ShowRun, SnapshotView, Submit, Watch, Work,
+    Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RepairOutcome, RunView, ShowRun,
+    SnapshotView, Submit, Watch, Work,
 };
 use airlock_protocol::reply::PoolStatus;
 use airlock_protocol::wire::transport;
@@ -237,5 +238,16 @@ impl Control for Session {
 
     async fn health(self, _: Context, request: Ask) -> Result<Listing<HealthLine>, Fault> {
         Ok(self.daemon.health(&request.request).await)
+    }
+
+    async fn repair(self, _: Context, request: Repair) -> Result<Listing<RepairLine>, Fault> {
+        let Repair { request, dry_run } = request;
+        self.log("repair", &request, if dry_run { "dry run" } else { "records" });
+        let lines = to_its_end(async move { self.daemon.repair(dry_run, request).await }).await?;
+        Ok(page::head(lines, |left| RepairLine {
+            subject: format!("{left} more"),
+            outcome: RepairOutcome::Done,
+            text: "journalctl -u airlock has each of them".to_owned(),
+        }))
     }
 }

@@ -26,6 +26,10 @@ impl Daemon {
         let mut items = vec![helper, pool];
         items.extend(self.disk_health());
         items.push(self.database_health().await);
+        items.push(self.backup_health());
+        if is_up {
+            items.push(self.records_health(request).await);
+        }
         Listing { items, next: None }
     }
 
@@ -89,7 +93,7 @@ impl Daemon {
     }
 }
 
-fn line(name: &str, state: HealthState, text: &str, remedy: Option<&str>) -> HealthLine {
+pub(super) fn line(name: &str, state: HealthState, text: &str, remedy: Option<&str>) -> HealthLine {
     let (name, text) = (name.to_owned(), text.to_owned());
     HealthLine { name, state, text, remedy: remedy.map(str::to_owned) }
 }

@@ -11,6 +11,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::fault::{Explain as _, fault};
+use crate::store::restore::own_as;
 
 /// The state directory is ours.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ impl DaemonLock {
             .mode(0o640)
             .open(&path)
             .map_err(failed)?;
+        // Root may be first, with `airlock db`: the daemon must be able to take it after that.
+        own_as(&path, state_dir).map_err(failed)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 note(&mut file).map_err(failed)?;
@@ -64,7 +67,7 @@ fn holder(file: &mut File, state_dir: &Path) -> Fault {
     let conflict = fault(
         ErrorClass::Conflict,
         "daemon.running",
-        format!("another daemon has the state directory {dir}"),
+        format!("another process has the state directory {dir}"),
     );
     if let Err(error) = file.rewind().and_then(|()| file.read_to_string(&mut text)) {
         return conflict.because(&error);

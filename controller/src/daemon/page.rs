@@ -34,6 +34,17 @@ pub(super) fn of<T: Serialize>(
     Listing { items: kept, next }
 }
 
+/// As many of these items as fit one page, which leads nowhere: the last says how many were left out.
+pub(super) fn head<T: Serialize>(items: Vec<T>, rest: impl FnOnce(usize) -> T) -> Listing<T> {
+    let count = items.len();
+    let mut page = of(items, true, |_item| String::new());
+    let left = count.saturating_sub(page.items.len());
+    if left > 0 {
+        page.items.push(rest(left));
+    }
+    Listing { items: page.items, next: None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,6 +51,7 @@ impl Daemon {
             Ok(_) => {}
             Err(error) if error.refusal() == Some(Refusal::PoolAbsent) => {
                 tracing::info!("there is no pool yet");
+                self.settle_if_whole(&request).await;
                 return;
             }
             Err(error) => {
@@ -83,6 +84,7 @@ impl Daemon {
 
     /// Carries on removals that were begun, and deletes volumes that nobody owns.
     pub(super) async fn tidy(&self, is_first: bool) {
+        self.settle_if_whole(&internal_request()).await;
         self.carry_on_removals().await;
         match self.delete_orphans(is_first).await {
             Ok(()) => {}
@@ -138,6 +140,11 @@ impl Daemon {
 
     /// Removes parts of downloads that nobody will go on with, and blobs on nobody's record.
     pub(super) async fn sweep_blobs(&self) {
+        // What a lost database does not know may be all that is left of it.
+        if self.world().store.is_unsettled().await.unwrap_or(true) {
+            tracing::warn!("the database is new or restored: no blob is swept away");
+            return;
+        }
         let since = now().saturating_sub(KEPT_PARTS);
         let found = self.world().store.read(move |tx| {
             Ok((flow::downloads_since(tx, Download::NAME, since)?, image::all_blobs(tx)?))

@@ -5,8 +5,8 @@ use airlock_policy::name::RequestId;
 use airlock_policy::source::Source;
 use airlock_protocol::PROTOCOL;
 use airlock_protocol::control::{
-    Activation, Ask, ControlClient, HealthState, Hello, ImageState, ListAll, ListRuns, Named,
-    OneSnapshot, RunState, RunView, Submit, Watch, Work,
+    Activation, Ask, ControlClient, HealthLine, HealthState, Hello, ImageState, ListAll, ListRuns,
+    Named, OneSnapshot, Repair, RepairLine, RepairOutcome, RunState, RunView, Submit, Watch, Work,
 };
 use airlock_protocol::reply::VolumeState;
 use airlock_protocol::wire::transport;
@@ -79,7 +79,11 @@ impl Up {
 
     async fn run(&self, source: &Source) -> RunView {
         let work = Work::Run { source: source.clone(), activation: Activation::default() };
-        let mut view = self.submit(work).await.unwrap();
+        let view = self.submit(work).await.unwrap();
+        self.watch_to_end(view).await
+    }
+
+    async fn watch_to_end(&self, mut view: RunView) -> RunView {
         while !view.state.is_over() {
             let watch = Watch { run: view.run.clone(), seen: view.version };
             let newer = self.client.watch(context::current(), watch).await.unwrap().unwrap();
@@ -87,6 +91,28 @@ impl Up {
             view = newer;
         }
         view
+    }
+
+    /// Images by digest with their state; snapshots by name with their image and mode.
+    async fn listing(&self) -> (Vec<(Digest, ImageState)>, Vec<(String, Digest, bool)>) {
+        let all = || ListAll { after: None };
+        let images = self.client.images(context::current(), all()).await.unwrap().unwrap();
+        let snapshots = self.client.snapshots(context::current(), all()).await.unwrap().unwrap();
+        let mut images: Vec<_> =
+            images.items.iter().map(|image| (image.digest, image.state)).collect();
+        images.sort_by_key(|image| image.0);
+        let snapshots = snapshots.items.into_iter();
+        (images, snapshots.map(|s| (s.name.to_string(), s.digest, s.read_only)).collect())
+    }
+
+    async fn health(&self) -> Vec<HealthLine> {
+        let ask = Ask { request: request() };
+        self.client.health(context::current(), ask).await.unwrap().unwrap().items
+    }
+
+    async fn repair(&self, dry_run: bool) -> Vec<RepairLine> {
+        let ask = Repair { request: request(), dry_run };
+        self.client.repair(context::current(), ask).await.unwrap().unwrap().items
     }
 
     async fn down(self) {
@@ -193,6 +219,93 @@ async fn after_a_reboot_the_pool_and_every_active_snapshot_are_back() {
     assert!(!stray.exists());
     up.down().await;
     listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_is_made_anew_from_ledger_and_blobs() {
+    let host = Host::new(Pool::Up);
+    let listening = host.helper.listen(&host.config().helper_socket);
+    let up = host.up().await;
+    let packed = crate::testing::image::gzip(&rootfs("db"));
+    let (web, db) = (host.file("web.tar", &rootfs("web")), host.file("db.tar.gz", &packed));
+    assert_eq!(up.run(&web).await.state, RunState::Done);
+    assert_eq!(up.run(&db).await.state, RunState::Done);
+    let pulled = up.submit(Work::Pull { source: host.file("c.tar", &rootfs("c")) }).await.unwrap();
+    up.watch_to_end(pulled).await;
+    let before = up.listing().await;
+    assert_eq!((before.0.len(), before.1.len()), (3, 2));
+    up.down().await;
+    let state = host.dir.path().join("state");
+    for name in ["airlock.sqlite", "airlock.sqlite-wal", "airlock.sqlite-shm"] {
+        drop(std::fs::remove_file(state.join(name)));
+    }
+    // A blob that was never unpacked, and one that is not what its name says.
+    let folder = state.join("blobs/sha256");
+    std::fs::write(folder.join(Digest::of(&rootfs("new")).hex()), rootfs("new")).unwrap();
+    std::fs::write(folder.join(Digest::of(b"whole").hex()), b"damaged").unwrap();
+
+    let up = host.up().await;
+    let health = up.health().await;
+    let line = health.iter().find(|line| line.name == "records").unwrap();
+    assert_eq!(line.state, HealthState::Warning);
+    assert_eq!(line.remedy.as_deref(), Some("airlock doctor --fix"));
+    let planned = up.repair(true).await;
+    assert!(planned.iter().all(|line| line.outcome == RepairOutcome::Planned), "{planned:?}");
+    assert!(up.listing().await.0.is_empty(), "a dry run changes nothing");
+    let done = up.repair(false).await;
+    let of = |outcome| done.iter().filter(|line| line.outcome == outcome).count();
+    assert_eq!((of(RepairOutcome::Failed), of(RepairOutcome::Lost)), (0, 1), "{done:#?}");
+    let after = up.listing().await;
+    assert_eq!(after.1, before.1, "every snapshot, of the same image");
+    assert!(before.0.iter().all(|image| after.0.contains(image)), "{after:?}");
+    assert_eq!(after.0.len(), 4, "and the one that was only downloaded");
+    let line = up.health().await.into_iter().find(|line| line.name == "records").unwrap();
+    assert_eq!((line.state, line.text.as_str()), (HealthState::Ok, "database and ledger agree"));
+    let again = up.repair(false).await;
+    assert!(again.iter().all(|line| line.outcome == RepairOutcome::Lost), "{again:?}");
+    // What was there is found to be there.
+    let extracted = host.helper.asked("extractions");
+    for source in [&web, &db] {
+        let result = up.run(source).await.result.unwrap();
+        assert!(result.reused.snapshot && result.reused.volume, "{result:?}");
+    }
+    assert_eq!(host.helper.asked("extractions"), extracted);
+    up.down().await;
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_what_the_helper_does_not_have_are_taken_off() {
+    let host = Host::new(Pool::Up);
+    let listening = host.helper.listen(&host.config().helper_socket);
+    let up = host.up().await;
+    let web = host.file("web.tar", &rootfs("web"));
+    assert_eq!(up.run(&web).await.state, RunState::Done);
+    {
+        let mut helper = host.helper.state();
+        helper.snapshots.clear();
+        helper.volumes.clear();
+    }
+    let done = up.repair(false).await;
+    let subjects: Vec<_> =
+        done.iter().map(|line| line.subject.split(' ').next().unwrap()).collect();
+    assert_eq!(subjects, ["snapshot", "volume"], "{done:?}");
+    let (images, snapshots) = up.listing().await;
+    assert_eq!((images.len(), images[0].1, snapshots.len()), (1, ImageState::Downloaded, 0));
+    assert!(up.repair(false).await.is_empty());
+    assert_eq!(up.run(&web).await.state, RunState::Done);
+    up.down().await;
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_helper_nothing_is_judged() {
+    let host = Host::new(Pool::Up);
+    let up = host.up().await;
+    let ask = Repair { request: request(), dry_run: false };
+    let refused = up.client.repair(context::current(), ask).await.unwrap().unwrap_err();
+    assert_eq!(refused.code, "helper.down");
+    up.down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

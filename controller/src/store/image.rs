@@ -6,7 +6,7 @@ use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
 use airlock_protocol::control::LayerView;
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{StoreFault, now, parsed, signed, unsigned};
+use super::{StoreFault, now, parsed, reconcile, unsigned};
 
 pub use removal::{Leftovers, doomed, forget_doomed, remove};
 
@@ -209,23 +209,7 @@ pub fn record(
 ) -> Result<(), StoreFault> {
     let (diff_id, digest) = (blob.diff_id.to_string(), blob.digest.to_string());
     let chain_id = ChainId::of(None, blob.diff_id).to_string();
-    tx.prepare_cached("INSERT OR IGNORE INTO layers VALUES (?1, ?2, ?3)")?.execute((
-        &diff_id,
-        signed(blob.entries),
-        signed(blob.file_bytes),
-    ))?;
-    tx.prepare_cached(
-        "INSERT INTO blobs VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE \
-         SET bytes = ?3, inode = ?4, mtime_ns = ?5",
-    )?
-    .execute((
-        &digest,
-        &diff_id,
-        signed(blob.bytes),
-        blob.inode.cast_signed(),
-        blob.mtime_ns,
-        now(),
-    ))?;
+    reconcile::adopt_blob(tx, blob)?;
     tx.prepare_cached(
         "INSERT INTO images (digest, name, top, chain_id, created_at, used_at) \
          VALUES (?1, ?2, 0, ?3, ?4, ?4) ON CONFLICT (digest) DO UPDATE SET used_at = ?4",

@@ -1,9 +1,10 @@
 //! Brings the schema up to date, one numbered file at a time, after a backup.
 
-use std::path::{Path, PathBuf};
-
 use airlock_policy::digest::Digest;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
+
+use super::StoreFault;
+use super::backup::{BEFORE_MIGRATION, Backups};
 
 /// The schema could not be brought up to date. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -29,14 +30,8 @@ pub enum MigrationFault {
         source: rusqlite::Error,
     },
     /// No backup, no migration.
-    #[error("failed to back the database up to {path}")]
-    Backup {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: rusqlite::Error,
-    },
+    #[error("failed to back the database up before a migration")]
+    Backup(#[source] Box<StoreFault>),
     /// The state of the schema could not be read.
     #[error("failed to read the schema's version")]
     Unreadable(#[from] rusqlite::Error),
@@ -44,6 +39,9 @@ pub enum MigrationFault {
 
 /// Every migration, oldest first. One that was released never changes.
 pub(super) const ALL: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+
+/// How many backups from before migrations are kept.
+const KEPT: usize = 5;
 
 /// Whether the database was in use and not closed.
 pub(super) fn was_left_unclean(connection: &Connection) -> Result<bool, rusqlite::Error> {
@@ -66,7 +64,7 @@ fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Erro
 pub(super) fn run(
     connection: &mut Connection,
     all: &[&str],
-    backups: &Path,
+    backups: &Backups,
 ) -> Result<(), MigrationFault> {
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS migration (
@@ -80,7 +78,10 @@ pub(super) fn run(
         return Ok(());
     }
     if found > 0 {
-        back_up(connection, found, backups)?;
+        let start = format!("{BEFORE_MIGRATION}{found}-");
+        let made = backups.make(connection, &start, KEPT);
+        let path = made.map_err(|error| MigrationFault::Backup(Box::new(error)))?;
+        tracing::info!(path = %path.display(), "backed the database up before a migration");
     }
     for (index, sql) in all.iter().enumerate().skip(found) {
         let number = index.saturating_add(1);
@@ -92,7 +93,7 @@ pub(super) fn run(
 }
 
 /// How many migrations were applied, each being the one that we know.
-fn verified(connection: &Connection, all: &[&str]) -> Result<usize, MigrationFault> {
+pub(super) fn verified(connection: &Connection, all: &[&str]) -> Result<usize, MigrationFault> {
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let found = usize::try_from(found).unwrap_or(usize::MAX);
     if found > all.len() {
@@ -110,19 +111,6 @@ fn verified(connection: &Connection, all: &[&str]) -> Result<usize, MigrationFau
         }
     }
     Ok(found)
-}
-
-fn back_up(connection: &Connection, found: usize, backups: &Path) -> Result<(), MigrationFault> {
-    let path = backups.join(format!("before-migration-{found}-{}.sqlite", super::now()));
-    // Without the folder the next statement fails, and says where.
-    if let Err(error) = std::fs::create_dir_all(backups) {
-        tracing::warn!(%error, "failed to make the folder for backups");
-    }
-    connection
-        .execute("VACUUM INTO ?1", [path.to_string_lossy()])
-        .map_err(|source| MigrationFault::Backup { path: path.clone(), source })?;
-    tracing::info!(path = %path.display(), "backed the database up");
-    Ok(())
 }
 
 fn apply(connection: &mut Connection, number: usize, sql: &str) -> Result<(), rusqlite::Error> {
@@ -151,14 +139,14 @@ mod tests {
         let mut db = Connection::open(dir.path().join("x.sqlite")).unwrap();
         let first = "CREATE TABLE a (x); INSERT INTO a VALUES (7)";
         let second = "ALTER TABLE a ADD COLUMN y";
-        let backups = dir.path().join("backups");
+        let backups = Backups::of(dir.path());
         run(&mut db, &[first], &backups).unwrap();
-        assert!(!backups.exists(), "an empty database needs no backup");
+        assert!(backups.list().is_empty(), "an empty database needs no backup");
         run(&mut db, &[first, second], &backups).unwrap();
         run(&mut db, &[first, second], &backups).unwrap();
-        let copies: Vec<_> = std::fs::read_dir(&backups).unwrap().collect();
-        assert_eq!(copies.len(), 1);
-        let copy = Connection::open(copies[0].as_ref().unwrap().path()).unwrap();
+        let copies = backups.list();
+        assert_eq!((copies.len(), copies[0].version), (1, Some(1)));
+        let copy = Connection::open(&copies[0].path).unwrap();
         let row: (i64, i64) = copy
             .query_row("SELECT x, (SELECT user_version FROM pragma_user_version) FROM a", [], |r| {
                 Ok((r.get(0)?, r.get(1)?))
@@ -171,10 +159,11 @@ mod tests {
     fn a_changed_migration_and_a_newer_schema_are_refused() {
         let dir = TempDir::new();
         let mut db = Connection::open(dir.path().join("x.sqlite")).unwrap();
-        run(&mut db, &["CREATE TABLE a (x)"], dir.path()).unwrap();
-        let changed = run(&mut db, &["CREATE TABLE a (x, y)"], dir.path()).unwrap_err();
+        run(&mut db, &["CREATE TABLE a (x)"], &Backups::of(dir.path())).unwrap();
+        let changed =
+            run(&mut db, &["CREATE TABLE a (x, y)"], &Backups::of(dir.path())).unwrap_err();
         assert!(matches!(changed, MigrationFault::Changed(1)), "{changed}");
-        let newer = run(&mut db, &[], dir.path()).unwrap_err();
+        let newer = run(&mut db, &[], &Backups::of(dir.path())).unwrap_err();
         assert!(matches!(newer, MigrationFault::Newer { found: 1, known: 0 }), "{newer}");
     }
 
@@ -183,9 +172,9 @@ mod tests {
         let dir = TempDir::new();
         let mut db = Connection::open(dir.path().join("x.sqlite")).unwrap();
         let broken = "CREATE TABLE a (x); CREATE TABLE a (x)";
-        let failed = run(&mut db, &[broken], dir.path()).unwrap_err();
+        let failed = run(&mut db, &[broken], &Backups::of(dir.path())).unwrap_err();
         assert!(matches!(failed, MigrationFault::Failed { number: 1, .. }), "{failed}");
         assert!(!has_table(&db, "a").unwrap());
-        run(&mut db, &["CREATE TABLE a (x)"], dir.path()).unwrap();
+        run(&mut db, &["CREATE TABLE a (x)"], &Backups::of(dir.path())).unwrap();
     }
 }

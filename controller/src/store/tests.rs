@@ -195,7 +195,7 @@ fn damage_is_found_after_an_unclean_stop() {
     assert!(matches!(fault, StoreFault::Damaged(_)), "{fault:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_connection_has_its_settings() {
     let dir = TempDir::new();
     let store = open(&dir);
@@ -206,5 +206,118 @@ async fn every_connection_has_its_settings() {
     };
     let expected = (1, 2, 5000, "wal".to_owned());
     assert_eq!(store.write(settings).await.unwrap(), expected);
-    assert_eq!(store.read(settings).await.unwrap(), expected);
+    // More readers at once than are kept, so that each has a connection of its own.
+    let count = READERS + 3;
+    let together = Arc::new(std::sync::Barrier::new(count));
+    let readers: Vec<_> = (0..count)
+        .map(|_| {
+            let (store, together) = (store.clone(), Arc::clone(&together));
+            tokio::spawn(async move {
+                let all_are_open = move |tx: &Transaction<'_>| {
+                    together.wait();
+                    settings(tx)
+                };
+                store.read(all_are_open).await
+            })
+        })
+        .collect();
+    for reader in readers {
+        assert_eq!(reader.await.unwrap().unwrap(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_read_beside_the_writer_and_see_what_was_committed() {
+    let dir = TempDir::new();
+    let store = open(&dir);
+    let (begun, go_on) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let writer = store.clone();
+    let writing = tokio::spawn(async move {
+        let slow = move |tx: &Transaction<'_>| {
+            flow::begin(tx, &new_flow("x"))?;
+            begun.0.send(()).unwrap();
+            go_on.1.recv().unwrap();
+            Ok(())
+        };
+        writer.write(slow).await
+    });
+    tokio::task::spawn_blocking(move || begun.1.recv().unwrap()).await.unwrap();
+    assert!(store.read(flow::unfinished).await.unwrap().is_empty(), "not committed yet");
+    go_on.0.send(()).unwrap();
+    writing.await.unwrap().unwrap();
+    assert_eq!(store.read(flow::unfinished).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_with_the_backup_from_before_it() {
+    let dir = TempDir::new();
+    let store = open(&dir);
+    let known = migrate::ALL.len();
+    let name = format!("before-migration-{known}-20260101T000000Z.sqlite");
+    let backup = dir.path().join("backups").join(name);
+    std::fs::create_dir_all(backup.parent().unwrap()).unwrap();
+    store.write(|tx| Ok(tx.pragma_update(None, "user_version", 99)?)).await.unwrap();
+    restore::back_up_file(&file_of(dir.path()), &backup).unwrap();
+    drop(store);
+    let refused = Store::open(dir.path(), &machines()).unwrap_err().fault_at_start(dir.path());
+    assert_eq!((refused.code.as_str(), refused.class.exit()), ("db.newer", 6));
+    let named = format!("airlock db restore {}", backup.display());
+    assert!(refused.remedy.contains(&named), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_damage_and_says_what_helps() {
+    let dir = TempDir::new();
+    std::fs::write(file_of(dir.path()), b"not a database at all, of no length that helps").unwrap();
+    let refused = Store::open(dir.path(), &machines()).unwrap_err().fault_at_start(dir.path());
+    assert_eq!(refused.code, "db.damaged", "{refused:?}");
+    assert_eq!(refused.remedy[0], "airlock db set-aside");
+    let aside = restore::set_aside(dir.path()).unwrap().unwrap();
+    assert!(aside.exists() && !file_of(dir.path()).exists());
+    open(&dir);
+}
+
+#[tokio::test]
+async fn a_restored_database_has_dropped_what_was_under_way_and_lost_nothing_of_the_other() {
+    let dir = TempDir::new();
+    let store = open(&dir);
+    store.settle().await.unwrap();
+    let row = blob(b"x");
+    let (image, chain_id) = (Digest::of(b"x"), ChainId::of(None, row.diff_id));
+    store
+        .write(move |tx| {
+            image::record(tx, &row, image, "x")?;
+            image::record_sealed(tx, chain_id, None, row.diff_id)?;
+            tx.execute("INSERT INTO doomed VALUES ('sha256:00', 1)", [])?;
+            flow::begin(tx, &new_flow("x"))
+        })
+        .await
+        .unwrap();
+    let backup = store.back_up(7).await.unwrap();
+    store.write(|tx| flow::begin(tx, &new_flow("after the backup"))).await.unwrap();
+    drop(store);
+    let kept = restore::restore(dir.path(), &backup).unwrap().unwrap();
+    let store = open(&dir);
+    assert!(store.is_unsettled().await.unwrap(), "blobs and volumes of later may be here");
+    assert!(store.read(flow::unfinished).await.unwrap().is_empty());
+    assert!(store.read(image::doomed).await.unwrap().is_empty());
+    assert!(store.read(move |tx| image::find(tx, image)).await.unwrap().unwrap().unpacked);
+    store.check().await.unwrap();
+    // What was there is whole, journal and all.
+    let old = Connection::open(kept).unwrap();
+    let flows = old.query_row("SELECT count(*) FROM flows", [], |row| row.get(0));
+    assert_eq!(flows, Ok(2));
+}
+
+#[tokio::test]
+async fn a_new_database_is_unsettled_until_it_is_said_to_be_whole() {
+    let dir = TempDir::new();
+    let store = open(&dir);
+    assert!(store.is_unsettled().await.unwrap());
+    drop(store);
+    let store = open(&dir);
+    assert!(store.is_unsettled().await.unwrap(), "a restart changes nothing about it");
+    store.settle().await.unwrap();
+    drop(store);
+    assert!(!open(&dir).is_unsettled().await.unwrap());
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use airlock_protocol::control::{
     Ask, Control, DaemonInfo, ErrorClass, Fault, HealthLine, HealthState, Hello, ImageView,
-    ListAll, ListRuns, Listing, Named, OneSnapshot, PoolView, RunId, RunState, RunView, ShowRun,
-    SnapshotView, Submit, Watch, Work,
+    ListAll, ListRuns, Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RepairOutcome,
+    RunId, RunState, RunView, ShowRun, SnapshotView, Submit, Watch, Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use futures::StreamExt as _;
@@ -269,6 +269,23 @@ impl Control for Double {
             let ill =
                 if script.images.is_empty() { HealthState::Failed } else { HealthState::Warning };
             vec![line("helper", HealthState::Ok), line("disk", ill)]
+        })
+        .await
+    }
+
+    async fn repair(self, _: Context, request: Repair) -> Result<Listing<RepairLine>, Fault> {
+        let line = |subject: &str, outcome| RepairLine {
+            subject: subject.to_owned(),
+            outcome,
+            text: "text".to_owned(),
+        };
+        let done = if request.dry_run { RepairOutcome::Planned } else { RepairOutcome::Done };
+        self.listing(|script| {
+            let mut lines = vec![line("snapshot web", done), line("volume x", RepairOutcome::Lost)];
+            if script.images.is_empty() {
+                lines.push(line("image y", RepairOutcome::Failed));
+            }
+            lines
         })
         .await
     }

@@ -47,6 +47,8 @@ fn every_list_and_page_is_json_on_stdout_alone() {
         (&["runs", "show", "k7f29qxm"], "airlock.run/1"),
         (&["cancel", "k7f29qxm"], "airlock.cancelled/1"),
         (&["doctor"], "airlock.doctor/1"),
+        (&["doctor", "--fix"], "airlock.repair/1"),
+        (&["doctor", "--fix", "--dry-run"], "airlock.repair/1"),
         (&["version"], "airlock.version/1"),
     ] {
         let mut command = airlock(&daemon.socket());
@@ -84,6 +86,20 @@ fn what_is_named_and_absent_is_four_unless_it_may_be() {
     assert_eq!((text(&told.stdout), text(&told.stderr)), (String::new(), String::new()));
     let told = ask(&daemon, &["deactivate", "gone", "web"]);
     assert_eq!(text(&told.stdout), "✓ web is deactivated: golang:2\n");
+}
+
+#[test]
+fn a_repair_lists_what_it_will_do_then_what_it_did() {
+    let daemon = Daemon::start("repair", Script::default());
+    let told = ask(&daemon, &["doctor", "--fix"]);
+    assert_eq!(told.status.code(), Some(0));
+    assert!(text(&told.stderr).contains("snapshot web  text\n"), "{}", text(&told.stderr));
+    assert_eq!(text(&told.stdout), "✓ snapshot web  text\n! volume x      text\n");
+    let daemon = Daemon::start("no-repair", Script { images: Vec::new(), ..Script::default() });
+    let told = ask(&daemon, &["doctor", "--fix"]);
+    assert_eq!(told.status.code(), Some(5), "one failed: {}", text(&told.stdout));
+    let wrong = ask(&daemon, &["doctor", "--dry-run"]);
+    assert_eq!(wrong.status.code(), Some(2));
 }
 
 #[test]

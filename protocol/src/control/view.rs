@@ -354,3 +354,28 @@ pub struct HealthLine {
     /// What to do about it.
     pub remedy: Option<String>,
 }
+
+/// One thing that the records said wrongly, or not at all.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RepairLine {
+    /// Of what: `snapshot web`.
+    pub subject: String,
+    /// What came of it.
+    pub outcome: RepairOutcome,
+    /// In words.
+    pub text: String,
+}
+
+/// What came of a repair.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepairOutcome {
+    /// It would be done.
+    Planned,
+    /// It was done.
+    Done,
+    /// It cannot be known or had again from what is here.
+    Lost,
+    /// It was not done.
+    Failed,
+}

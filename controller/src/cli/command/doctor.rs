@@ -1,10 +1,10 @@
 //! `doctor`: what is well and what is not, with a daemon or before there is one.
 
-use airlock_protocol::control::{ErrorClass, HealthLine, HealthState};
+use airlock_protocol::control::{ErrorClass, HealthLine, HealthState, RepairLine, RepairOutcome};
 
 use super::Session;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::json::{CheckItem, Document, Items};
+use crate::cli::json::{CheckItem, Document, Items, RepairItem};
 use crate::cli::pen::{Ink, Pen, Sign};
 use crate::cli::{amount, word};
 use crate::preflight::{self, Finding, Verdict};
@@ -19,6 +19,47 @@ pub(crate) async fn doctor(session: &Session) -> Result<Exit, Failure> {
 /// `doctor --preflight`
 pub(crate) fn preflight(session: &Session) -> Result<Exit, Failure> {
     tell(session, preflight::look().into_iter().map(Check::from).collect())
+}
+
+/// `doctor --fix`
+pub(crate) async fn fix(session: &Session, dry_run: bool) -> Result<Exit, Failure> {
+    let client = session.client().await?;
+    let Session { console, .. } = session;
+    if !(console.json || dry_run) {
+        let plan = client.repair(true).await.map_err(|error| client.failed(error))?.items;
+        console.say(&repairs(console.err, &plan));
+        if plan.is_empty() {
+            console.say("nothing to mend: database, ledger and blobs agree\n");
+        }
+    }
+    let lines = client.repair(dry_run).await.map_err(|error| client.failed(error))?.items;
+    let ill = lines.iter().any(|line| line.outcome == RepairOutcome::Failed);
+    if console.json {
+        let items = lines.into_iter().map(|RepairLine { subject, outcome, text }| RepairItem {
+            subject,
+            outcome: word::repair(outcome),
+            message: text,
+        });
+        console.document(&Document::new("airlock.repair/1", Items::<RepairItem>::new(items)))?;
+    } else {
+        console.result(&repairs(console.out, &lines))?;
+    }
+    Ok(if ill { Exit(ErrorClass::Unavailable.exit()) } else { Exit::OK })
+}
+
+fn repairs(pen: Pen, lines: &[RepairLine]) -> String {
+    let width = lines.iter().map(|line| line.subject.len()).max().unwrap_or(0);
+    let line = |RepairLine { subject, outcome, text }: &RepairLine| {
+        let sign = match outcome {
+            RepairOutcome::Planned => Sign::Waiting,
+            RepairOutcome::Done => Sign::Done,
+            RepairOutcome::Lost => Sign::Warning,
+            RepairOutcome::Failed => Sign::Failed,
+        };
+        let (subject, text) = (pen.text(subject), pen.text(text));
+        format!("{} {subject:width$}  {text}\n", pen.signed(sign))
+    };
+    lines.iter().map(line).collect()
 }
 
 /// One line of the doctor.

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,7 +17,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 pub struct Loop {
     device: OwnedFd,
     path: PathBuf,
-    _file: tempfile::NamedTempFile,
+    file: tempfile::NamedTempFile,
 }
 
 impl Loop {
@@ -29,8 +30,31 @@ impl Loop {
         assert!(rustix::process::geteuid().is_root(), "loop devices need root");
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(bytes).unwrap();
+        Self::of(file)
+    }
+
+    fn of(file: tempfile::NamedTempFile) -> Self {
         let (device, path) = attach(file.as_file()).unwrap();
-        Self { device, path, _file: file }
+        Self { device, path, file }
+    }
+
+    /// Another device with the same content. Holes are not copied, so it takes no more room than
+    /// what was written, and little time.
+    ///
+    /// # Panics
+    ///
+    /// Where the file cannot be copied, or no loop device be made.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let (from, to) = (self.file.as_file(), tempfile::NamedTempFile::new().unwrap());
+        let size = from.metadata().unwrap().len();
+        to.as_file().set_len(size).unwrap();
+        for (start, end) in crate::tree::regions(from, size).unwrap() {
+            let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap()];
+            from.read_exact_at(&mut bytes, start).unwrap();
+            to.as_file().write_all_at(&bytes, start).unwrap();
+        }
+        Self::of(to)
     }
 
     /// The same with an ext4 that can hold whatever airlock's can.
@@ -46,6 +70,17 @@ impl Loop {
     /// Its node.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Mounts the filesystem on it, read-only, and leaves it there: the device goes with the mount.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be mounted.
+    pub fn leave_mounted(self, folder: &Path) {
+        fs::create_dir_all(folder).unwrap();
+        mount(self.path(), folder, "ext4", MountFlags::NOATIME | MountFlags::RDONLY, None)
+            .unwrap_or_else(|errno| panic!("mount {}: {errno}", self.path().display()));
     }
 
     /// Mounts the filesystem on it for as long as `look` takes.

@@ -116,7 +116,7 @@ fn kind(meta: &Metadata) -> &'static str {
 }
 
 /// Where a file has data, as starts and ends.
-fn regions(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
+pub fn regions(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
     let mut regions = Vec::new();
     let mut position = 0;
     while position < size {

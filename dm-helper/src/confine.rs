@@ -1,10 +1,14 @@
 //! The broker's confinement, before it reads the first byte of a request.
 //!
-//! PROC-1, straight down: an empty root, no capability but one, no file, no TCP. Each step is its own
-//! error. All of it holds for threads that start later (landlock(7), capabilities(7)).
+//! PROC-1, straight down: an empty root, no capability but one, no file, no TCP, few system calls.
+//! Each step is its own error. All of it holds for threads that start later (landlock(7),
+//! capabilities(7), seccomp(2)).
+
+mod system_calls;
 
 use std::io;
 
+use airlock_sys::system_calls::NotFiltered;
 use caps::{CapSet, Capability, CapsHashSet};
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
@@ -37,6 +41,9 @@ pub enum Unconfined {
     /// The kernel has no Landlock, or does not use it.
     #[error("the kernel does not enforce Landlock: it must be built in and listed in lsm=")]
     NotEnforced,
+    /// The system calls could not be limited.
+    #[error("cannot limit its system calls")]
+    SystemCalls(#[from] NotFiltered),
 }
 
 /// Confines the process, for good. To be called while it has one thread. Answers whether every
@@ -51,7 +58,9 @@ pub fn confine_forever() -> Result<bool, Unconfined> {
         .map_err(call("limit its descriptors"))?;
     rustix::process::setrlimit(Resource::Core, limit(0)).map_err(call("forbid core dumps"))?;
     drop_capabilities().map_err(Unconfined::Capabilities)?;
-    landlock()
+    let whole = landlock()?;
+    system_calls::allow_listed()?;
+    Ok(whole)
 }
 
 /// Puts an empty, read-only directory in the place of the whole file system.

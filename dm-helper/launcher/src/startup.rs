@@ -7,6 +7,7 @@ mod listener;
 mod notify;
 mod privileges;
 mod state;
+mod system_calls;
 pub mod user_namespace;
 
 use std::error::Error;
@@ -76,6 +77,8 @@ pub fn start(config_path: &Path) -> Result<Server, NotStarted> {
     let link = broker::start(&broker, controller.uid, [&socket, &state, config_file.file()])
         .map_err(at("start the broker"))?;
     notify::ready().map_err(at("tell systemd that it is ready"))?;
+    // 9. No system call but those that errands and workers need, before the first errand.
+    system_calls::allow_listed().map_err(at("limit its system calls"))?;
     let desk = Desk::new(config, state, worker, (user_namespace, node_group));
     Ok(Server::new(desk, link, signals, Some(lock)))
 }

@@ -12,6 +12,7 @@
 //! | [`inherited`] | descriptors that the process was started with |
 //! | [`namespace`] | unshare |
 //! | [`signal`] | sigprocmask, signalfd |
+//! | [`system_calls`] | seccomp, by the crate `seccompiler` |
 #![expect(unsafe_code, reason = "this crate is where the privileged side's unsafe code lives")]
 
 pub mod inherited;
@@ -20,6 +21,7 @@ pub mod mount;
 pub mod namespace;
 pub mod signal;
 pub mod spawn;
+pub mod system_calls;
 
 use std::io;
 

@@ -1,44 +1,14 @@
 //! seccomp: the system calls that an extraction may make. Any other ends it (PROC-4).
 
-use std::collections::BTreeMap;
-
-use seccompiler::{
-    BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
-
-/// The filter could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NotFiltered {
-    /// It could not be built, which depends on nothing outside this file.
-    #[error("the filter cannot be built")]
-    Build(#[from] BackendError),
-    /// The kernel refused it.
-    #[error("the kernel refused the filter")]
-    Load(#[from] seccompiler::Error),
-}
-
-/// When a call is allowed.
-enum When {
-    Always,
-    /// Of the bits `mask` of the argument `argument`, exactly `value` are set.
-    Bits {
-        argument: u8,
-        mask: u64,
-        value: u64,
-    },
-}
+use airlock_sys::system_calls::{self, Listed, NotFiltered, Otherwise, When};
 
 use When::{Always, Bits};
 
-/// All bits of an argument.
-const WHOLE: u64 = u32::MAX as u64;
-
 /// What may not be asked of memory: to be run.
-const NEVER_EXECUTABLE: When = Bits { argument: 2, mask: libc::PROT_EXEC as u64, value: 0 };
+const NEVER_EXECUTABLE: When = When::without(2, libc::PROT_EXEC as u64);
 
 /// Each call with its reason. Landlock says on which files, this says what.
-const ALLOWED: &[(libc::c_long, When)] = &[
+const ALLOWED: &[Listed] = &[
     // The blob is read, files and reports are written.
     (libc::SYS_read, Always),
     (libc::SYS_write, Always),
@@ -47,8 +17,8 @@ const ALLOWED: &[(libc::c_long, When)] = &[
     (libc::SYS_close, Always),
     // How a descriptor was opened, asked before its directory is listed; and, by debug builds,
     // whether it is open at all.
-    (libc::SYS_fcntl, Bits { argument: 1, mask: WHOLE, value: libc::F_GETFL as u64 }),
-    (libc::SYS_fcntl, Bits { argument: 1, mask: WHOLE, value: libc::F_GETFD as u64 }),
+    (libc::SYS_fcntl, When::is(1, libc::F_GETFL as u64)),
+    (libc::SYS_fcntl, When::is(1, libc::F_GETFD as u64)),
     // Parents are resolved, entries are made and removed.
     (libc::SYS_openat2, Always),
     (libc::SYS_openat, Always),
@@ -102,29 +72,7 @@ const ALLOWED: &[(libc::c_long, When)] = &[
 
 /// Loads the filter. It cannot be lifted again.
 pub(super) fn allow_listed() -> Result<(), NotFiltered> {
-    let filter: seccompiler::BpfProgram = SeccompFilter::new(
-        rules()?,
-        SeccompAction::KillProcess,
-        SeccompAction::Allow,
-        TargetArch::try_from(std::env::consts::ARCH)?,
-    )?
-    .try_into()?;
-    Ok(seccompiler::apply_filter(&filter)?)
-}
-
-fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
-    let mut rules: BTreeMap<_, Vec<SeccompRule>> = BTreeMap::new();
-    for (call, when) in ALLOWED {
-        // No rule at all means that the arguments do not matter.
-        let of_call = rules.entry(*call).or_default();
-        if let Bits { argument, mask, value } = when {
-            let bits = SeccompCmpOp::MaskedEq(*mask);
-            let condition =
-                SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, bits, *value)?;
-            of_call.push(SeccompRule::new(vec![condition])?);
-        }
-    }
-    Ok(rules)
+    system_calls::allow_only(ALLOWED, Otherwise::Killed)
 }
 
 #[cfg(test)]
@@ -133,10 +81,7 @@ mod tests {
 
     #[test]
     fn a_call_with_conditions_is_not_also_allowed_without() {
-        for (call, rules) in rules().unwrap() {
-            let times = ALLOWED.iter().filter(|(allowed, _)| *allowed == call).count();
-            assert_eq!(times, rules.len().max(1), "{call}");
-        }
+        assert!(system_calls::is_consistent(ALLOWED));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::tool::Tool;
 /// The worker is not confined, and so does nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("confine the worker: {step}")]
-pub(crate) struct NotConfined {
+pub struct NotConfined {
     step: &'static str,
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
@@ -62,7 +62,7 @@ pub(crate) const MAX_OPEN: u64 = 1024;
 
 /// Confines an extraction. Afterwards the process can read the blob, write beneath the mount,
 /// report, and nothing else.
-pub(crate) fn confine_extraction(
+pub fn confine_extraction(
     order: &ExtractOrder,
     mount: &OwnedFd,
     user_namespace: OwnedFd,

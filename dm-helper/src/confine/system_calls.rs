@@ -12,7 +12,7 @@ use When::Always;
 /// What may not be asked of memory: to be run.
 const NEVER_EXECUTABLE: When = When::without(2, libc::PROT_EXEC as u64);
 
-/// A thread of this process, as pthread_create(3) starts it: not another process, which would not
+/// A thread of this process, as `pthread_create(3)` starts it: not another process, which would not
 /// share memory and handlers, and no namespace.
 const THREAD: When = When::is(
     0,

@@ -1,8 +1,8 @@
 //! seccomp: the system calls that the launcher and its workers may make. Any other fails (EPERM).
 //!
-//! Refused, and not killed for: the list holds the workers' tools too (mkfs.ext4, thin_check), which
-//! are other people's programs, of another version on each system, and do without what they are
-//! refused. A launcher that is refused a call fails that errand, says so, and serves the next. An
+//! Refused, and not killed for: the list holds the workers' tools too (`mkfs.ext4`, `thin_check`),
+//! which are other people's programs, of another version on each system, and do without what they
+//! are refused. A launcher that is refused a call fails that errand, says so, and serves the next. An
 //! extraction has a stricter list of its own, and is killed.
 
 use airlock_sys::system_calls::{self, Listed, NotFiltered, Otherwise, When};
@@ -145,6 +145,17 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_ioctl, When::is(1, 0x8004_1284)), // BLKGETZONESZ
     (libc::SYS_fadvise64, Always),
     (libc::SYS_fdatasync, Always),
+    // `thin_check` reads the metadata of a pool that is in use by asynchronous I/O (libaio).
+    (libc::SYS_io_setup, Always),
+    (libc::SYS_io_submit, Always),
+    (libc::SYS_io_getevents, Always),
+    (libc::SYS_io_cancel, Always),
+    (libc::SYS_io_destroy, Always),
+    // What other versions of them ask for: where they are, and what time it is.
+    (libc::SYS_readlinkat, Always),
+    (libc::SYS_getcwd, Always),
+    (libc::SYS_clock_getres, Always),
+    (libc::SYS_membarrier, Always),
     // All of them: files and devices, by descriptor.
     (libc::SYS_read, Always),
     (libc::SYS_readv, Always),

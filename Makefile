@@ -7,7 +7,7 @@ export AIRLOCK_CACHE
 export TESTS
 export PATH := $(AIRLOCK_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help deps build demo test fast lint deny trace native vm install audit
+.PHONY: help deps build demo test fast lint deny trace native vm install audit sweep-power-cuts
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,3 +50,6 @@ install: ## Installs target/release onto this machine (as root; build it first).
 
 audit: ## The auditor's budget: code lines, unsafe blocks, crates linked, system calls.
 	@tests/audit
+
+sweep-power-cuts: deps ## 30 power cuts in the VM: target/report/power-cuts.json.
+	@tests/run-sweep sweep-power-cuts

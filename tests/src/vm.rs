@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use crate::s3::Server;
 
@@ -64,6 +65,14 @@ impl Guest {
         self
     }
 
+    /// Cuts the power of the data disk after this time: what was not flushed is lost, or as `seed`
+    /// has it a part of it.
+    pub fn power_cut(&mut self, after: Duration, seed: u64) -> &mut Self {
+        self.command.arg("--power-cut-after").arg(format!("{:.3}", after.as_secs_f64()));
+        self.command.arg("--seed").arg(seed.to_string());
+        self
+    }
+
     /// Runs the scenario.
     ///
     /// # Panics
@@ -77,7 +86,12 @@ impl Guest {
         assert!(output.status.success(), "{scenario}: {}", output.status);
     }
 
-    fn run(&mut self, scenario: &str) -> Output {
+    /// Runs the scenario and tells how it ended: the status is that of `tests/vm/run`.
+    ///
+    /// # Panics
+    ///
+    /// Where that cannot be started.
+    pub fn run(&mut self, scenario: &str) -> Output {
         self.command.args(["--", "bin/guest", scenario]);
         self.command.output().unwrap_or_else(|error| panic!("tests/vm/run: {error}"))
     }

@@ -16,6 +16,7 @@ mod faults;
 mod kills;
 mod machine;
 mod main_job;
+mod power;
 mod processes;
 mod reboot;
 
@@ -33,6 +34,9 @@ fn main() {
         "processes" => processes::are_confined,
         "before-reboot" => reboot::before,
         "after-reboot" => reboot::after,
+        "before-power-cut" => power::before,
+        "during-power-cut" => power::during,
+        "after-power-cut" => power::after,
         other => panic!("no scenario is called {other:?}"),
     };
     run();

@@ -9,7 +9,7 @@ use airlock_policy::name::{DeviceName, RequestId, ThinId};
 use airlock_protocol::not_done::{NotDone, Refusal, Step, StepFailure};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
-use crate::audit;
+use crate::audit::{self, Peer};
 use crate::dm::table::Target;
 use crate::dm::{Access, Device, DeviceTable};
 use crate::errands::Errands;
@@ -47,6 +47,8 @@ pub(crate) struct Helper {
     pub(crate) extractions: Extractions,
     /// Whether ledger and pool were brought into agreement since this process started.
     pub(crate) ready: bool,
+    /// Who is being worked for.
+    pub(crate) peer: Peer,
     jobs: WeakUnboundedSender<Job>,
 }
 
@@ -54,7 +56,8 @@ impl Helper {
     pub(crate) fn new(parts: Parts, jobs: WeakUnboundedSender<Job>) -> Self {
         let Parts { config, table, ledger, errands, confined: _ } = parts;
         let extractions = Extractions::default();
-        Self { config, table, ledger, errands, extractions, ready: false, jobs }
+        let peer = Peer { uid: 0, pid: 0 };
+        Self { config, table, ledger, errands, extractions, ready: false, peer, jobs }
     }
 
     pub(crate) const fn book(&self) -> &Book {

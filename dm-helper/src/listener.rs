@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use crate::audit;
+use crate::audit::{self, Peer};
 use crate::rpc;
 use crate::worker::Worker;
 
@@ -20,6 +20,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub async fn listen(listener: UnixListener, controller_uid: u32, worker: Worker) -> Infallible {
     let most = usize::try_from(worker.limits().connections).unwrap_or(usize::MAX);
     let places = Arc::new(Semaphore::new(most));
+    audit::limit(worker.limits().log_lines);
+    drop(tokio::spawn(async {
+        loop {
+            tokio::time::sleep(audit::TICK).await;
+            audit::tick();
+        }
+    }));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _unnamed)) => stream,
@@ -29,27 +36,31 @@ pub async fn listen(listener: UnixListener, controller_uid: u32, worker: Worker)
                 continue;
             }
         };
-        if let Err(why) = admit(&stream, controller_uid) {
-            audit::event("stranger", &[("why", &why)]);
-            continue;
-        }
+        let peer = match admit(&stream, controller_uid) {
+            Ok(peer) => peer,
+            Err(why) => {
+                audit::event("stranger", &[("why", &why)]);
+                continue;
+            }
+        };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             audit::event("too-many-connections", &[("limit", &most)]);
             continue;
         };
         let worker = worker.clone();
         drop(tokio::spawn(async move {
-            rpc::serve(stream, worker).await;
+            rpc::serve(stream, worker, peer).await;
             drop(place);
         }));
     }
 }
 
 /// Asks the kernel who connected (PEER-1; unix(7), `SO_PEERCRED`).
-fn admit(stream: &UnixStream, controller_uid: u32) -> io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
+fn admit(stream: &UnixStream, controller_uid: u32) -> io::Result<Peer> {
+    let who = stream.peer_cred()?;
+    let (uid, pid) = (who.uid(), who.pid().unwrap_or(0));
     if uid == controller_uid {
-        return Ok(());
+        return Ok(Peer { uid, pid });
     }
     Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("uid {uid} may not speak here")))
 }

@@ -7,6 +7,8 @@ use std::iter;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Started by a descriptor, the process would be listed under that descriptor's number.
+    rustix::thread::set_name(c"airlock-broker").ok();
     let Err(failure) = airlock_dm_helper::startup::run(std::env::args().skip(1));
     let mut text = "airlock-dm-broker: did not start".to_owned();
     let first: &dyn Error = &failure;

@@ -23,9 +23,9 @@ pub(crate) trait Operation: Request + Sized + Send + 'static {
         Duration::from_secs(limits.device_seconds)
     }
 
-    /// How an answer is logged; `None` for one that is not worth a line.
-    fn verdict(result: &Result<Self::Reply, NotDone>) -> Option<Verdict> {
-        Some(result.into())
+    /// How an answer is logged.
+    fn verdict(result: &Result<Self::Reply, NotDone>) -> Verdict {
+        result.into()
     }
 
     /// Whether it may be done.

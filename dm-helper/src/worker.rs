@@ -15,7 +15,7 @@ use airlock_policy::helper_config::LimitsConfig;
 use airlock_protocol::not_done::{NotDone, Refusal};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::audit::Asked;
+use crate::audit::{Asked, Peer};
 use crate::helper::{Helper, Parts};
 use crate::permit::{self, Operation};
 
@@ -80,14 +80,18 @@ impl Worker {
 
     /// Has a request checked and performed, and waits for the answer as long as it is worth it.
     /// The work is done all the same when the caller goes or the wait ends.
-    pub(crate) async fn run<Op: Operation>(&self, request: Op) -> Result<Op::Reply, NotDone> {
+    pub(crate) async fn run<Op: Operation>(
+        &self,
+        request: Op,
+        peer: Peer,
+    ) -> Result<Op::Reply, NotDone> {
         let patience = Op::patience(&self.limits).saturating_add(Duration::from_secs(1));
-        tokio::time::timeout(patience, self.queue(request))
+        tokio::time::timeout(patience, self.queue(request, peer))
             .await
             .unwrap_or(Err(NotDone::Refused(Refusal::LateDevice)))
     }
 
-    async fn queue<Op: Operation>(&self, request: Op) -> Result<Op::Reply, NotDone> {
+    async fn queue<Op: Operation>(&self, request: Op, peer: Peer) -> Result<Op::Reply, NotDone> {
         let since = Instant::now();
         let place =
             Arc::clone(&self.places).acquire_owned().await.map_err(|_closed| NotDone::Stopping)?;
@@ -96,13 +100,13 @@ impl Worker {
             let asked = Asked {
                 verb: Op::VERB,
                 request: request.request().clone(),
+                peer,
                 subject: request.subject(),
                 since,
             };
+            helper.peer = peer;
             let result = permit::run(request, helper);
-            if let Some(verdict) = Op::verdict(&result) {
-                asked.answered(&verdict);
-            }
+            asked.answered(&Op::verdict(&result));
             // The caller may be gone.
             drop(reply.send(result));
             drop(place);

@@ -97,6 +97,8 @@ pub struct LimitsConfig {
     pub connections: u32,
     /// Requests in flight on one connection, 1 to 256.
     pub requests: u32,
+    /// Lines of one kind in the log in a second, 1 to 1,000. What is more is counted.
+    pub log_lines: u32,
     /// Entries of a layer, 1 to 10,000,000.
     pub entries: u64,
     /// The largest file of a layer, holes included.
@@ -154,6 +156,7 @@ impl Default for LimitsConfig {
             worker_memory: ByteSize::mib(512),
             connections: 8,
             requests: 16,
+            log_lines: 20,
             entries: archive.entries,
             file_size: ByteSize(archive.file_bytes),
             total_size: ByteSize(archive.total_bytes),
@@ -235,6 +238,7 @@ impl LimitsConfig {
         require(memory, "limits.worker_memory", "64 MiB to 4 GiB")?;
         require((1..=64).contains(&self.connections), "limits.connections", "1 to 64")?;
         require((1..=256).contains(&self.requests), "limits.requests", "1 to 256")?;
+        require((1..=1000).contains(&self.log_lines), "limits.log_lines", "1 to 1000")?;
         require((1..=10_000_000).contains(&self.entries), "limits.entries", "1 to 10000000")?;
         require(self.ratio >= 1, "limits.ratio", "at least 1")
     }

@@ -35,6 +35,14 @@ pub const TIME_RANGE: std::ops::RangeInclusive<i64> = -0x8000_0000..=0x3_7fff_ff
 /// The largest window that a zstd frame may ask for: what RFC 8878 asks every decoder to support.
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 
+/// The most lines of one worker's output that are logged. An honest one writes none or a few; a
+/// tool that finds damage, some dozens.
+pub const MAX_WORKER_LOG_LINES: usize = 64;
+/// The most bytes of one worker's output that are logged, before they are escaped.
+pub const MAX_WORKER_LOG_BYTES: usize = 8 << 10;
+/// A longer line of a worker's is logged as several, in bytes.
+pub const MAX_WORKER_LOG_LINE: usize = 512;
+
 /// From this share of a pool's data blocks in use on, nothing new is begun, in percent. The last
 /// blocks are kept for what runs already; admission stops much earlier.
 pub const POOL_DATA_FULL_PERCENT: u64 = 99;

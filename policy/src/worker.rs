@@ -102,7 +102,8 @@ impl Job {
         }
     }
 
-    const fn word(&self) -> &'static str {
+    /// The word for it, in the arguments and in the log.
+    pub const fn word(&self) -> &'static str {
         match self {
             Self::HoldNamespace => "hold-namespace",
             Self::Format => "format",

@@ -351,6 +351,14 @@ fn the_worker_is_nobody_while_it_reads() {
         let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
         assert_ne!(of(&pid.to_string()), of("self"), "{kind}");
     }
+    // The helper's log is not the worker's to write: what it writes goes through the launcher.
+    let descriptor = |of: &str, number: u8| {
+        std::fs::read_link(format!("/proc/{of}/fd/{number}")).unwrap().display().to_string()
+    };
+    for number in [1, 2] {
+        let own = descriptor(&pid.to_string(), number);
+        assert!(own.starts_with("pipe:") && own != descriptor("self", 2), "{number}: {own}");
+    }
     for limit in ["Max core file size", "Max processes"] {
         let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
         let values = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();

@@ -9,12 +9,14 @@
 //! | [`program`] | the files of broker and worker |
 //! | [`mount`] | the detached mount of a volume |
 //! | [`log`] | one line on stderr |
+//! | [`output`] | what workers write, into the log |
 #![forbid(unsafe_code)]
 
 pub mod errand;
 mod file;
 pub mod log;
 pub mod mount;
+pub mod output;
 pub mod program;
 pub mod serve;
 pub mod startup;

@@ -69,19 +69,18 @@ impl Program {
         Ok(own.parent().unwrap_or(Path::new("/")).to_owned())
     }
 
-    /// Starts it with these descriptors from 3 on; stdin is empty, stdout goes where stderr goes.
+    /// Starts it with these descriptors from 3 on; stdin is empty, `output` is stdout and stderr.
     pub fn start(
         &self,
         arguments: &[String],
-        descriptors: &[BorrowedFd<'_>],
+        (output, descriptors): (BorrowedFd<'_>, &[BorrowedFd<'_>]),
         death_signal: Signal,
     ) -> std::io::Result<Child> {
         let arguments: Vec<CString> =
             arguments.iter().map(|text| CString::new(text.as_str())).collect::<Result<_, _>>()?;
         let arguments: Vec<_> = arguments.iter().map(CString::as_c_str).collect();
         let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let stderr = std::io::stderr();
-        let mut all = vec![null.as_fd(), stderr.as_fd(), stderr.as_fd()];
+        let mut all = vec![null.as_fd(), output, output];
         all.extend_from_slice(descriptors);
         spawn(&Start {
             program: self.0.as_fd(),

@@ -2,7 +2,7 @@
 //! messages of one size.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use airlock_policy::errand::{Answer, Envelope, Errand, Failure, MESSAGE, Stage};
@@ -78,6 +78,9 @@ impl Server {
             for index in ready.reports {
                 self.hand_on(index);
             }
+            for index in ready.outputs {
+                self.workers.get_mut(index).map(Worker::forward_output);
+            }
             self.conclude_ended(&ready.ended);
             self.end_late();
             if ready.link
@@ -95,13 +98,8 @@ impl Server {
         for worker in &self.workers {
             fds.push(PollFd::from_borrowed_fd(worker.pidfd(), PollFlags::IN));
         }
-        let mut reporting = Vec::new();
-        for (index, worker) in self.workers.iter().enumerate() {
-            if let Some(reports) = worker.reports() {
-                fds.push(PollFd::from_borrowed_fd(reports, PollFlags::IN));
-                reporting.push(index);
-            }
-        }
+        let reporting = watch(&mut fds, &self.workers, Worker::reports);
+        let writing = watch(&mut fds, &self.workers, Worker::output);
         let now = Instant::now();
         let next = self.workers.iter().filter_map(Worker::deadline).min();
         let timeout = next.map(|deadline| {
@@ -123,11 +121,8 @@ impl Server {
             signals: is_ready.next().unwrap_or(false),
             link: is_ready.next().unwrap_or(false),
             ended: is_ready.by_ref().take(self.workers.len()).collect(),
-            reports: reporting
-                .into_iter()
-                .zip(is_ready)
-                .filter_map(|(i, r)| r.then_some(i))
-                .collect(),
+            reports: pick(reporting, is_ready.by_ref()),
+            outputs: pick(writing, is_ready),
         })
     }
 
@@ -231,4 +226,27 @@ struct Ready {
     ended: Vec<bool>,
     /// Workers that have something to report.
     reports: Vec<usize>,
+    /// Workers that wrote something to log.
+    outputs: Vec<usize>,
+}
+
+/// Adds one descriptor of each worker that has it; returns whose they are.
+fn watch<'a>(
+    fds: &mut Vec<PollFd<'a>>,
+    workers: &'a [Worker],
+    descriptor: impl Fn(&'a Worker) -> Option<BorrowedFd<'a>>,
+) -> Vec<usize> {
+    let mut whose = Vec::new();
+    for (index, worker) in workers.iter().enumerate() {
+        if let Some(descriptor) = descriptor(worker) {
+            fds.push(PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+            whose.push(index);
+        }
+    }
+    whose
+}
+
+/// Those that are ready, taking as many answers as there are questions.
+fn pick(whose: Vec<usize>, is_ready: impl Iterator<Item = bool>) -> Vec<usize> {
+    whose.into_iter().zip(is_ready).filter_map(|(index, ready)| ready.then_some(index)).collect()
 }

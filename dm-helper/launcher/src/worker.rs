@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::log::log_errand;
+use crate::output::Output;
 use crate::program::Program;
 
 /// Progress is handed on at most this often, however often a worker reports it.
@@ -31,6 +32,7 @@ pub struct Worker {
     pub envelope: Envelope,
     judge: Judge,
     child: Child,
+    output: Output,
     /// `None` once it is closed, or if there never was one.
     reports: Option<OwnedFd>,
     deadline: Instant,
@@ -48,8 +50,8 @@ impl Worker {
         device: BorrowedFd<'_>,
         (envelope, stage, time): (Envelope, Stage, Duration),
     ) -> Result<Self, Failure> {
-        let child = start(program, job, &[device])?;
-        Ok(Self::new(envelope, Judge::ByExit(stage), child, time))
+        let started = start(program, job, &[device])?;
+        Ok(Self::new(envelope, Judge::ByExit(stage), started, time))
     }
 
     /// Starts a worker that reports. `descriptors` come before and behind the report pipe.
@@ -62,12 +64,17 @@ impl Worker {
         use rustix::pipe::{PipeFlags, pipe_with};
         let (read, write) =
             pipe_with(PipeFlags::CLOEXEC).map_err(crate::log::failed(Stage::WorkerStart))?;
-        let child = start(program, job, &[mount, blob, write.as_fd(), user_namespace])?;
-        let worker = Self::new(envelope, Judge::ByReport, child, time);
+        let started = start(program, job, &[mount, blob, write.as_fd(), user_namespace])?;
+        let worker = Self::new(envelope, Judge::ByReport, started, time);
         Ok(Self { reports: Some(read), ..worker })
     }
 
-    fn new(envelope: Envelope, judge: Judge, child: Child, time: Duration) -> Self {
+    fn new(
+        envelope: Envelope,
+        judge: Judge,
+        (child, output): (Child, Output),
+        time: Duration,
+    ) -> Self {
         let now = Instant::now();
         // A time beyond the clock's end is no deadline that anybody will see.
         let deadline = now.checked_add(time).unwrap_or(now);
@@ -75,6 +82,7 @@ impl Worker {
             envelope,
             judge,
             child,
+            output,
             reports: None,
             deadline,
             killed: None,
@@ -101,6 +109,16 @@ impl Worker {
     /// Readable while there is a report; `None` if there will be no more.
     pub fn reports(&self) -> Option<BorrowedFd<'_>> {
         self.reports.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Readable while there is something of it to log; `None` if there will be no more.
+    pub fn output(&self) -> Option<BorrowedFd<'_>> {
+        self.output.pipe()
+    }
+
+    /// Logs some of what it wrote.
+    pub fn forward_output(&mut self) {
+        self.output.forward(&self.envelope);
     }
 
     /// When it is too late; `None` if it was killed already.
@@ -182,6 +200,7 @@ impl Worker {
         while self.reports.is_some() {
             let _late_progress = self.read_report();
         }
+        self.output.finish(&self.envelope);
         if let Some(why) = self.killed {
             return failed(why);
         }
@@ -197,9 +216,16 @@ impl Worker {
     }
 }
 
-fn start(program: &Program, job: &Job, descriptors: &[BorrowedFd<'_>]) -> Result<Child, Failure> {
-    program.start(&job.arguments(), descriptors, Signal::KILL).map_err(|error| Failure {
+fn start(
+    program: &Program,
+    job: &Job,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(Child, Output), Failure> {
+    let (output, theirs) = Output::new(job.word())?;
+    let child = program.start(&job.arguments(), (theirs.as_fd(), descriptors), Signal::KILL);
+    let child = child.map_err(|error| Failure {
         stage: Stage::WorkerStart,
         errno: error.raw_os_error().unwrap_or_default(),
-    })
+    })?;
+    Ok((child, output))
 }

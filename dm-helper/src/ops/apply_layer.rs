@@ -14,7 +14,7 @@ use airlock_protocol::request::ApplyLayer;
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-use crate::audit::{self, Asked, Verdict};
+use crate::audit::{self, Asked, Peer, Verdict};
 use crate::dm::Access;
 use crate::extraction::{Applying, News};
 use crate::helper::{Helper, unexpected};
@@ -27,11 +27,11 @@ impl Operation for ApplyLayer {
     type Reply = Applying;
 
     /// Polls are not logged; the end of an extraction is, when it comes.
-    fn verdict(result: &Result<Applying, NotDone>) -> Option<Verdict> {
+    fn verdict(result: &Result<Applying, NotDone>) -> Verdict {
         match result {
-            Ok(Applying::Begun(_)) => Some(Verdict::Begun),
-            Ok(Applying::Joined(_)) => None,
-            Ok(Applying::Applied(_)) | Err(_) => Some(result.into()),
+            Ok(Applying::Begun(_)) => Verdict::Begun,
+            Ok(Applying::Joined(_)) => Verdict::Polled,
+            Ok(Applying::Applied(_)) | Err(_) => result.into(),
         }
     }
 
@@ -96,7 +96,8 @@ fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applyin
     let (volume, layer) = (asked.volume, (asked.blob, asked.diff_id));
     let jobs = helper.jobs();
     let request = asked.request.clone();
-    let mut waiting = Some(Waiting { asked, thin, tell, since: Instant::now() });
+    let (peer, since) = (helper.peer, Instant::now());
+    let mut waiting = Some(Waiting { asked, peer, thin, tell, since });
     helper.errands.begin(&request, &errand, move |answer| {
         if let Answer::Progress(progress) = answer {
             if let Some(Waiting { tell, .. }) = &waiting {
@@ -117,6 +118,7 @@ fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applyin
 /// An extraction that has not come to its end.
 struct Waiting {
     asked: ApplyLayer,
+    peer: Peer,
     thin: ThinId,
     tell: watch::Sender<News>,
     since: Instant,
@@ -125,10 +127,10 @@ struct Waiting {
 impl Waiting {
     /// On the privileged thread, when the last answer came.
     fn end(self, helper: &mut Helper, answer: &Answer) {
-        let Self { asked, thin, tell, since } = self;
+        let Self { asked, peer, thin, tell, since } = self;
         let result = finish(helper, &asked, thin, answer);
         let (request, subject) = (asked.request.clone(), asked.subject());
-        Asked { verb: ApplyLayer::VERB, request, subject, since }.answered(&(&result).into());
+        Asked { verb: ApplyLayer::VERB, request, peer, subject, since }.answered(&(&result).into());
         if result.is_ok() {
             // From now on the ledger has the answer.
             helper.extractions.forget(asked.volume);

@@ -4,11 +4,17 @@ use airlock_protocol::not_done::NotDone;
 use airlock_protocol::reply::PoolStatus;
 use airlock_protocol::request::QueryPool;
 
+use crate::audit::Verdict;
 use crate::helper::Helper;
 use crate::permit::{Operation, Permit};
 
 impl Operation for QueryPool {
     type Reply = PoolStatus;
+
+    /// Asked for every few seconds: counted, unless something is wrong.
+    fn verdict(result: &Result<PoolStatus, NotDone>) -> Verdict {
+        if result.is_ok() { Verdict::Polled } else { result.into() }
+    }
 
     fn check(&self, _helper: &Helper) -> Result<(), NotDone> {
         Ok(())

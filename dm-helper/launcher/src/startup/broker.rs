@@ -29,6 +29,7 @@ pub(super) fn start(
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let arguments = [BROKER.to_owned(), "--controller-uid".to_owned(), controller.to_string()];
     let descriptors = [socket.as_fd(), theirs.as_fd(), state.as_fd(), config.as_fd()];
-    program.start(&arguments, &descriptors, Signal::TERM)?;
+    let log = std::io::stderr();
+    program.start(&arguments, (log.as_fd(), &descriptors), Signal::TERM)?;
     Ok(ours)
 }

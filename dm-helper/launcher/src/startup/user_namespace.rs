@@ -23,7 +23,9 @@ const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 pub fn make(worker: &Program) -> std::io::Result<OwnedFd> {
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    let holder = worker.start(&Job::HoldNamespace.arguments(), &[theirs.as_fd()], Signal::KILL)?;
+    let (arguments, log) = (Job::HoldNamespace.arguments(), std::io::stderr());
+    // It reads nothing that a stranger wrote, so it may write to our own log.
+    let holder = worker.start(&arguments, (log.as_fd(), &[theirs.as_fd()]), Signal::KILL)?;
     drop(theirs);
     let namespace = open(&ours, holder.pid.as_raw_nonzero().get());
     // It has nothing more to do, whatever came of it. It cannot have ended unnoticed: its number

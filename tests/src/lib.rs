@@ -12,6 +12,7 @@
 use std::path::PathBuf;
 
 pub mod extraction;
+pub mod hostile;
 pub mod loopback;
 pub mod s3;
 pub mod tree;
@@ -35,4 +36,15 @@ pub fn setting(name: &str) -> String {
             "{name} is not set: these tests are started by `make test`, `make native` or `make vm`"
         )
     })
+}
+
+/// Says what a test found, for people: on stderr, and among the closing lines of `tests/run-all`,
+/// since what a test prints is not shown when it passes.
+pub fn tell(figures: &str) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stderr(), "{figures}"));
+    let Some(file) = std::env::var_os("AIRLOCK_TEST_FIGURES") else { return };
+    let file = std::fs::File::options().append(true).create(true).open(file);
+    let written = file.and_then(|mut file| file.write_all(format!("{figures}\n").as_bytes()));
+    assert!(written.is_ok(), "the figures cannot be written: {written:?}");
 }

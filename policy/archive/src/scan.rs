@@ -149,7 +149,7 @@ impl Names {
 
     fn target(&self, target: &EntryPath) -> Result<Named, Rule> {
         match self.kinds.get(&self.hash(target.as_bytes())) {
-            Some(Named::Directory) => Err(Rule::LinkTarget),
+            Some(Named::Directory) => Err(Rule::LinkMissing),
             Some(named) => Ok(*named),
             None if self.has_aliases || self.is_below_symlink(target) => Ok(Named::Other),
             None => Err(Rule::LinkMissing),

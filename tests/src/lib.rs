@@ -14,6 +14,7 @@ use std::path::PathBuf;
 pub mod extraction;
 pub mod hostile;
 pub mod loopback;
+pub mod random_tree;
 pub mod s3;
 pub mod tree;
 pub mod vm;

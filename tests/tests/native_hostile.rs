@@ -1,9 +1,5 @@
 //! Hostile archives, our own and those of others, each through the scan and the real worker.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and says what it saw"
-)]
+#![expect(clippy::print_stderr, reason = "a test fails by panicking, and says what it saw")]
 
 use std::collections::HashSet;
 use std::path::Path;

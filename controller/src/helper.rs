@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
+use airlock_policy::helper_config::PoolPart;
 use airlock_policy::name::{RequestId, SnapshotName, ThinId};
 use airlock_protocol::PROTOCOL;
 use airlock_protocol::not_done::{NotDone, Refusal};
 use airlock_protocol::reply::{Inventory, Item, LayerState, Mapped, Outcome, PoolStatus, Welcome};
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, Hello, ListVolumes, Map, QueryPool,
-    SealVolume, Snapshot, Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
+    QueryPool, SealVolume, Snapshot, Target, Unmap,
 };
 use airlock_protocol::service::DmHelperClient;
 use airlock_protocol::wire::transport;
@@ -154,6 +155,9 @@ verbs! {
     /// Asks how the pool is.
     pool_status() -> PoolStatus
         = QueryPool, ask, "tell the pool's status", LOOK;
+    /// Makes one of the pool's files at least this large.
+    extend_pool(part: PoolPart, bytes: u64) -> PoolStatus
+        = ExtendPool, ask_with_pool, "extend the pool", POOL;
     /// Makes a layer's volume.
     create_volume(volume: ChainId, parent: Option<ChainId>) -> Outcome
         = CreateVolume, ask_with_pool, "create the volume", CHANGE;

@@ -25,6 +25,8 @@ pub struct Device {
     pub open_count: u32,
     /// Whether it has a table and is not suspended.
     pub live: bool,
+    /// Whether it has a table and is suspended: whoever uses it waits.
+    pub suspended: bool,
     /// Whether it refuses writes.
     pub read_only: bool,
 }
@@ -55,6 +57,11 @@ pub trait DeviceTable: Send {
         target: &Target,
         access: Access,
     ) -> Result<Device, StepFailure>;
+    /// Gives a live device another table, while it is in use. One call to the kernel suspends it,
+    /// changes the table and resumes it: no crash of ours leaves it suspended (POOL-5).
+    fn reload(&mut self, name: DeviceName, target: &Target) -> Result<(), StepFailure>;
+    /// Resumes a device.
+    fn resume(&mut self, name: DeviceName) -> Result<(), StepFailure>;
     /// Removes a device that nobody holds. Tries for about a second: udev may be looking at it.
     fn remove(&mut self, name: DeviceName) -> Result<(), StepFailure>;
     /// Sends the pool a message.
@@ -148,6 +155,23 @@ impl DeviceTable for KernelTable {
         }
     }
 
+    fn reload(&mut self, name: DeviceName, target: &Target) -> Stepped<()> {
+        let text = name.to_string();
+        let id = DevId::Name(dm_name(&text)?);
+        self.load_and_resume(&id, target, DmFlags::empty()).map(drop).inspect_err(|_failure| {
+            // Where the kernel came as far as suspending it, with whichever table it has now.
+            self.resume(name).ok();
+        })
+    }
+
+    fn resume(&mut self, name: DeviceName) -> Stepped<()> {
+        let text = name.to_string();
+        self.0
+            .device_suspend(&DevId::Name(dm_name(&text)?), options(DmFlags::empty()))
+            .map(drop)
+            .map_err(at(Step::Resume))
+    }
+
     fn remove(&mut self, name: DeviceName) -> Stepped<()> {
         let text = name.to_string();
         let id = DevId::Name(dm_name(&text)?);
@@ -189,11 +213,15 @@ fn options(flags: DmFlags) -> DmOptions {
 
 fn device(info: &DeviceInfo) -> Device {
     let number = Number { major: info.device().major, minor: info.device().minor };
+    let (has_table, suspended) = (
+        info.flags().contains(DmFlags::DM_ACTIVE_PRESENT),
+        info.flags().contains(DmFlags::DM_SUSPEND),
+    );
     Device {
         number,
         open_count: u32::try_from(info.open_count()).unwrap_or(0),
-        live: info.flags().contains(DmFlags::DM_ACTIVE_PRESENT)
-            && !info.flags().contains(DmFlags::DM_SUSPEND),
+        live: has_table && !suspended,
+        suspended: has_table && suspended,
         read_only: info.flags().contains(DmFlags::DM_READONLY),
     }
 }

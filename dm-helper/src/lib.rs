@@ -11,7 +11,7 @@
 //! | [`listener`] | who may connect |
 //! | `rpc`, `worker`, `permit` | from a request to the one thread that may act on it |
 //! | `ops` | the verbs, a file each |
-//! | `helper`, `pool`, `extraction` | what the verbs have in common |
+//! | `helper`, `pool`, `growth`, `extraction` | what the verbs have in common |
 //! | [`dm`] | the device table |
 //! | [`ledger`] | what the helper itself knows of its volumes |
 //! | [`errands`] | the link to the launcher |
@@ -23,6 +23,7 @@ pub mod confine;
 pub mod dm;
 pub mod errands;
 mod extraction;
+mod growth;
 mod helper;
 pub mod ledger;
 pub mod listener;

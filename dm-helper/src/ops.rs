@@ -4,6 +4,7 @@ pub(crate) mod apply_layer;
 mod create_volume;
 mod delete_volume;
 mod ensure_pool;
+mod extend_pool;
 mod list_volumes;
 mod map;
 mod pool_status;
@@ -13,8 +14,8 @@ mod unmap;
 
 use airlock_policy::name::RequestId;
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ListVolumes, Map, QueryPool, SealVolume,
-    Snapshot, Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, ListVolumes, Map, QueryPool,
+    SealVolume, Snapshot, Target, Unmap,
 };
 
 /// What a request says of itself in the log.
@@ -49,6 +50,7 @@ macro_rules! verbs {
 verbs! {
     EnsurePool   "ensure_pool"   _it => "pool";
     QueryPool    "pool_status"   _it => "pool";
+    ExtendPool   "extend_pool"   it => format!("{:?} {}", it.part, it.bytes);
     CreateVolume "create_volume" it => it.volume;
     ApplyLayer   "apply_layer"   it => it.volume;
     SealVolume   "seal_volume"   it => it.volume;

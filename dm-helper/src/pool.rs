@@ -4,6 +4,7 @@
 //! new id, the ledger's confirmation. Killed anywhere between, ledger and id say what happened
 //! (POOL-2).
 
+use airlock_policy::helper_config::PoolPart;
 use airlock_policy::limit::{POOL_DATA_FULL_PERCENT, POOL_METADATA_FULL_PERCENT};
 use airlock_policy::name::{DeviceName, ThinId};
 use airlock_protocol::not_done::{NotDone, Refusal, Step, StepFailure};
@@ -122,6 +123,7 @@ impl Helper {
 
     fn usage(&self, figures: &Figures) -> PoolUsage {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let limit = |part| self.config.pool.limit(part).map(|limit| limit.0);
         let (data_sectors, volume_sectors) =
             self.book().pool().map_or((0, 0), |pool| (pool.data_sectors, pool.volume_sectors));
         PoolUsage {
@@ -138,6 +140,8 @@ impl Helper {
             volumes: count(self.book().volume_count()),
             snapshots: count(self.book().snapshot_count()),
             loopback: self.config.pool.data_device.is_none(),
+            data_limit_bytes: limit(PoolPart::Data),
+            metadata_limit_bytes: limit(PoolPart::Metadata),
         }
     }
 

@@ -7,8 +7,8 @@ use airlock_protocol::PROTOCOL;
 use airlock_protocol::not_done::{NotDone, Refusal};
 use airlock_protocol::reply::{Inventory, LayerState, Mapped, Outcome, PoolStatus, Welcome};
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, Hello, ListVolumes, Map, QueryPool,
-    SealVolume, Snapshot, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
+    QueryPool, SealVolume, Snapshot, Unmap,
 };
 use airlock_protocol::service::DmHelper;
 use airlock_protocol::wire;
@@ -40,6 +40,10 @@ impl DmHelper for Session {
 
     async fn pool_status(self, _: Context, request: QueryPool) -> Result<PoolStatus, NotDone> {
         self.0.run(request, self.1).await
+    }
+
+    async fn extend_pool(self, _: Context, request: ExtendPool) -> Result<PoolStatus, NotDone> {
+        self.0.run(request).await
     }
 
     async fn create_volume(self, _: Context, request: CreateVolume) -> Result<Outcome, NotDone> {

@@ -63,6 +63,7 @@ impl Worker {
         let mut helper = Helper::new(parts, jobs.downgrade());
         thread::Builder::new().name("privileged".to_owned()).spawn(move || {
             let _guard = AbortOnPanic;
+            helper.resume_pool();
             while let Some(job) = queue.blocking_recv() {
                 job(&mut helper);
             }

@@ -14,6 +14,7 @@
 mod code;
 
 use crate::digest::{BlobDigest, DiffId};
+use crate::helper_config::PoolPart;
 use crate::layout::LayoutFacts;
 use crate::name::{RequestId, SnapshotName, ThinId};
 use crate::rule::Rule;
@@ -71,6 +72,14 @@ pub enum Errand {
     Unpublish {
         /// The link's name.
         name: SnapshotName,
+    },
+    /// Grows one of the pool's backing files, and its loop device with it; one that is as large
+    /// already stays as it is. Answered by [`Answer::Backing`].
+    GrowPool {
+        /// Which.
+        part: PoolPart,
+        /// The size that it is to have at least, in bytes.
+        bytes: u64,
     },
 }
 
@@ -218,6 +227,7 @@ stages! {
     NodeLink      = 21 "make or remove the link under /dev/airlock";
     UnknownErrand = 22 "understand the errand";
     TooMany       = 23 "take one more extraction";
+    PoolGrow      = 30 "grow a backing file of the pool";
 }
 
 /// The bytes are not a message that airlock writes.

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::limit::{ArchiveLimits, Setuid};
 use crate::size::ByteSize;
@@ -61,10 +61,24 @@ pub struct PoolConfig {
     /// The size of the metadata file when it is made, 2 MiB to 16 GiB (the kernel's limits). Where
     /// absent: twice the kernel's rule, at least 16 MiB.
     pub metadata_size: Option<ByteSize>,
+    /// What the data file may be grown to at most (`extend_pool`), 128 MiB to 64 TiB.
+    pub data_limit: ByteSize,
+    /// What the metadata file may be grown to at most, 2 MiB to 15 GiB: the kernel uses no more.
+    pub metadata_limit: ByteSize,
     /// The virtual size of every volume, 64 MiB to 100 GiB. Fixed when the pool is made.
     pub volume_size: ByteSize,
     /// Free data space below which the kernel warns, in percent of the data blocks, 1 to 50.
     pub low_water_percent: u8,
+}
+
+/// One of the two devices that a pool is made of.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolPart {
+    /// What volumes hold.
+    Data,
+    /// Where it lies.
+    Metadata,
 }
 
 /// The nodes of activated snapshots.
@@ -132,6 +146,8 @@ impl Default for PoolConfig {
             metadata_device: None,
             data_size: None,
             metadata_size: None,
+            data_limit: ByteSize::gib(100),
+            metadata_limit: ByteSize::gib(1),
             volume_size: ByteSize::gib(10),
             low_water_percent: 10,
         }
@@ -197,6 +213,8 @@ impl PoolConfig {
             metadata_device,
             data_size,
             metadata_size,
+            data_limit,
+            metadata_limit,
             volume_size,
             low_water_percent,
         } = self;
@@ -208,9 +226,22 @@ impl PoolConfig {
         let metadata =
             metadata_size.is_none_or(|s| (ByteSize::mib(2)..=ByteSize::gib(16)).contains(&s));
         require(metadata, "pool.metadata_size", "2 MiB to 16 GiB")?;
+        let data = (ByteSize::mib(128)..=ByteSize::gib(65_536)).contains(data_limit);
+        require(data, "pool.data_limit", "128 MiB to 65536 GiB")?;
+        let metadata = (ByteSize::mib(2)..=ByteSize::gib(15)).contains(metadata_limit);
+        require(metadata, "pool.metadata_limit", "2 MiB to 15 GiB")?;
         let volume = (ByteSize::mib(64)..=ByteSize::gib(100)).contains(volume_size);
         require(volume, "pool.volume_size", "64 MiB to 100 GiB")?;
         require((1..=50).contains(low_water_percent), "pool.low_water_percent", "1 to 50")
+    }
+
+    /// What a backing file may be grown to; `None` where the pool lies on block devices.
+    pub fn limit(&self, part: PoolPart) -> Option<ByteSize> {
+        let limit = match part {
+            PoolPart::Data => self.data_limit,
+            PoolPart::Metadata => self.metadata_limit,
+        };
+        self.data_device.is_none().then_some(limit)
     }
 }
 
@@ -276,6 +307,7 @@ mod tests {
             ("[pool]\ndata_device = \"/dev/sdb\"", "pool.data_device"),
             ("[pool]\nvolume_size = \"1 MiB\"", "pool.volume_size"),
             ("[pool]\nlow_water_percent = 0", "pool.low_water_percent"),
+            ("[pool]\nmetadata_limit = \"16 GiB\"", "pool.metadata_limit"),
             ("[node]\nmode = \"0777\"", "node.mode"),
             ("[limits]\nextractions = 0", "limits.extractions"),
         ];

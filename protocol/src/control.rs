@@ -50,6 +50,8 @@ pub trait Control {
     async fn remove(request: Named) -> Result<ImageView, Fault>;
     /// Brings the pool up, and makes it where there is none.
     async fn pool_setup(request: Ask) -> Result<PoolView, Fault>;
+    /// Makes the pool's files larger.
+    async fn pool_extend(request: Extend) -> Result<PoolView, Fault>;
     /// Says how the pool is.
     async fn pool_status(request: Ask) -> Result<PoolView, Fault>;
     /// Says what is well and what is not.
@@ -83,6 +85,18 @@ pub struct Repair {
     pub request: RequestId,
     /// Whether nothing is to be changed, only said.
     pub dry_run: bool,
+}
+
+/// Asks for a larger pool.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extend {
+    /// The id of the operator's command.
+    pub request: RequestId,
+    /// The size that the data file is to have at least, in bytes.
+    pub data_bytes: Option<u64>,
+    /// The size that the metadata file is to have at least, in bytes.
+    pub metadata_bytes: Option<u64>,
 }
 
 /// Asks for a run.

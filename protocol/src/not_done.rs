@@ -151,6 +151,8 @@ refusals! {
     PoolConflict     "pool.conflict"         "the pool's backing is not what the ledger says it was made of";
     PoolUnhealthy    "pool.unhealthy"        "the pool is read-only or failed";
     PoolFull         "pool.full"             "the pool has no room";
+    PoolLimit        "pool.limit"            "the pool may not be made that large";
+    PoolDevices      "pool.devices"          "the pool lies on block devices, which root grows";
     VolumeFull       "volume.full"           "the layer does not fit into a volume";
     TooManyVolumes   "volume.too_many"       "there are as many volumes as the configuration allows";
     TooManyLayers    "layer.too_many"        "as many layers are being extracted as the configuration allows";

@@ -67,6 +67,10 @@ pub struct PoolUsage {
     pub snapshots: u32,
     /// Whether the pool lies in loopback files.
     pub loopback: bool,
+    /// What `extend_pool` may grow the data file to, in bytes; `None` on block devices.
+    pub data_limit_bytes: Option<u64>,
+    /// What it may grow the metadata file to, in bytes; likewise.
+    pub metadata_limit_bytes: Option<u64>,
 }
 
 /// What the kernel does with writes (Documentation/admin-guide/device-mapper/

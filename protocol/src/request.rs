@@ -2,6 +2,7 @@
 //! wrong value (WIRE-3).
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
+use airlock_policy::helper_config::PoolPart;
 use airlock_policy::name::{RequestId, SnapshotName, ThinId};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,13 @@ requests! {
     }
     /// Asks how the pool is.
     QueryPool {}
+    /// Asks for a larger pool.
+    ExtendPool {
+        /// Which of the pool's two files is to grow.
+        part: PoolPart,
+        /// The size that it is to have at least, in bytes; the configuration bounds it.
+        bytes: u64,
+    }
     /// Asks for the volume of a layer.
     CreateVolume {
         /// The identity that the volume will have once its layer is applied.

@@ -11,8 +11,8 @@
 use crate::not_done::NotDone;
 use crate::reply::{Inventory, LayerState, Mapped, Outcome, PoolStatus, Welcome};
 use crate::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, Hello, ListVolumes, Map, QueryPool,
-    SealVolume, Snapshot, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
+    QueryPool, SealVolume, Snapshot, Unmap,
 };
 
 #[tarpc::service]
@@ -29,8 +29,10 @@ pub trait DmHelper {
     ///
     /// - **Changes:** the first time of all, makes the backing files that the root-owned
     ///   configuration names and formats the base volume. After a reboot, attaches what is there.
-    /// - **Checks:** backing files that exist are never made anew, resized or cleared; metadata
-    ///   passes `thin_check` before it is used; making files needs `create`.
+    ///   Takes up what backing devices have grown by.
+    /// - **Checks:** backing files that exist are never made anew, resized or cleared; backing that
+    ///   shrank is refused; metadata passes `thin_check` before it is used; making files needs
+    ///   `create`.
     /// - **Again:** answers the pool's status.
     /// - **Undone by:** nothing on this socket: destroying a pool is for root at the machine.
     async fn ensure_pool(request: EnsurePool) -> Result<PoolStatus, NotDone>;
@@ -42,6 +44,17 @@ pub trait DmHelper {
     /// - **Again:** the status as it is by then.
     /// - **Undone by:** nothing to undo.
     async fn pool_status(request: QueryPool) -> Result<PoolStatus, NotDone>;
+
+    /// Grows one of the pool's two loopback files, and the pool with it, while it is in use.
+    ///
+    /// - **Changes:** the size of one file, its loop device and the pool's table.
+    /// - **Checks:** the size is at most the root-owned configuration's limit, and the disk has
+    ///   room for all that the file may come to take; a pool on block devices is refused; nothing
+    ///   ever shrinks, and no step leaves the pool suspended.
+    /// - **Again:** a file that is as large already stays as it is; finishes a growth that a crash
+    ///   interrupted.
+    /// - **Undone by:** nothing: the kernel does not shrink a pool.
+    async fn extend_pool(request: ExtendPool) -> Result<PoolStatus, NotDone>;
 
     /// Makes the volume that one layer will be extracted into: a thin snapshot of its parent's
     /// volume, or of the empty base volume.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
 use airlock_policy::errand::{Failure, Stage};
+use airlock_policy::helper_config::PoolPart;
 use airlock_policy::layout::LayoutFacts;
 use airlock_policy::name::{RequestId, SnapshotName, ThinId};
 use airlock_policy::rule::Rule;
@@ -19,8 +20,8 @@ use airlock_protocol::reply::{
     PoolStatus, PoolUsage, SnapshotItem, VolumeItem, VolumeState, Welcome, What,
 };
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, Hello, ListVolumes, Map, QueryPool,
-    SealVolume, Snapshot, Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
+    QueryPool, SealVolume, Snapshot, Target, Unmap,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,6 +55,9 @@ fn requests(golden: &mut Golden) {
     golden.add(&Hello { request: request.clone(), protocol: 1 });
     golden.add(&EnsurePool { request: request.clone(), create: true });
     golden.add(&QueryPool { request: request.clone() });
+    for part in [PoolPart::Data, PoolPart::Metadata] {
+        golden.add(&ExtendPool { request: request.clone(), part, bytes: 1 << 40 });
+    }
     golden.add(&CreateVolume { request: request.clone(), volume, parent: Some(chain("p")) });
     golden.add(&CreateVolume { request: request.clone(), volume, parent: None });
     golden.add(&ApplyLayer {
@@ -95,6 +99,8 @@ fn replies(golden: &mut Golden) {
             volumes: 8,
             snapshots: 9,
             loopback: true,
+            data_limit_bytes: Some(10),
+            metadata_limit_bytes: None,
         }));
     }
     golden.add(&LayerState::Running(LayerProgress { blob_bytes: 1, tar_bytes: 2, entries: 3 }));

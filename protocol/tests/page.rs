@@ -153,6 +153,7 @@ const VALUES: &str = "
 | `ChainId`, `DiffId`, `BlobDigest` | text, `sha256:` and 64 hexadecimal digits in lower case |
 | `SnapshotName` | text, `[a-z0-9][a-z0-9._-]{0,127}` |
 | `ThinId` | a number below 2^24 |
+| `PoolPart` | text, `data` or `metadata` |
 | `Rule` | text, the rule's code, as in docs/threat-model.md |
 | `Stage` | a number, as in the last table |
 ";

@@ -134,6 +134,12 @@ fn a_full_pool_fails_one_image_and_harms_no_other() {
 }
 
 #[test]
+fn a_pool_grows_while_a_snapshot_is_written_to_and_through_kills() {
+    put_small();
+    Guest::new().passes("growth");
+}
+
+#[test]
 fn a_full_disk_fails_one_download_and_harms_no_other() {
     put_small();
     put_large();

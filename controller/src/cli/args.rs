@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use airlock_policy::name::SnapshotName;
+use airlock_policy::size::ByteSize;
 use airlock_policy::source::{InvalidSource, Source};
 use airlock_protocol::control::RunId;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -261,6 +262,16 @@ pub(crate) enum PoolAction {
     /// Bring the pool up, and make it where there is none
     #[command(after_long_help = help::POOL)]
     Setup,
+    /// Make the pool's files larger, while it is in use
+    #[command(after_long_help = help::POOL)]
+    Extend {
+        /// The size that the data file is to have at least, such as "20 GiB"
+        #[arg(long, value_name = "SIZE", required_unless_present = "metadata")]
+        data: Option<ByteSize>,
+        /// The size that the metadata file is to have at least
+        #[arg(long, value_name = "SIZE")]
+        metadata: Option<ByteSize>,
+    },
     /// Say how full and how well the pool is
     #[command(after_long_help = help::POOL)]
     Status,

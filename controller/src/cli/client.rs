@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_protocol::control::{
-    Ask, ControlClient, DaemonInfo, Fault, HealthLine, Hello, ImageView, ListAll, ListRuns,
+    Ask, ControlClient, DaemonInfo, Extend, Fault, HealthLine, Hello, ImageView, ListAll, ListRuns,
     Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RunId, RunView, ShowRun,
     SnapshotView, Submit, Watch, Work,
 };
@@ -122,6 +122,10 @@ impl Client {
             = |c| Named { request: c.request.clone(), image }, Patience::AsAsked(CHANGE);
         /// Brings the pool up.
         pool_setup() -> PoolView = |c| c.ask(), Patience::AsAsked(POOL);
+        /// Makes the pool's files larger.
+        pool_extend(data_bytes: Option<u64>, metadata_bytes: Option<u64>) -> PoolView
+            = |c| Extend { request: c.request.clone(), data_bytes, metadata_bytes },
+            Patience::AsAsked(POOL);
         /// How the pool is.
         pool_status() -> PoolView = |c| c.ask(), Patience::AsAsked(QUESTION);
         /// What is well and what is not.

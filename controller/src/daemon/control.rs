@@ -3,14 +3,15 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use airlock_policy::helper_config::PoolPart;
 use airlock_policy::name::RequestId;
 use airlock_protocol::PROTOCOL;
 use airlock_protocol::control::{
-    Ask, Control, DaemonInfo, ErrorClass, Fault, HealthLine, Hello, ImageView, ListAll, ListRuns,
-    Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RepairOutcome, RunView, ShowRun,
-    SnapshotView, Submit, Watch, Work,
+    Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, HealthLine, Hello, ImageView, ListAll,
+    ListRuns, Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RepairOutcome, RunView,
+    ShowRun, SnapshotView, Submit, Watch, Work,
 };
-use airlock_protocol::reply::PoolStatus;
+use airlock_protocol::reply::{PoolStatus, PoolUsage};
 use airlock_protocol::wire::transport;
 use futures::{FutureExt as _, StreamExt as _};
 use tarpc::context::Context;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use super::{Daemon, page};
 use crate::fault::{Explain as _, fault};
 use crate::flow::Order;
-use crate::helper::internal_request;
+use crate::helper::{HelperFault, internal_request};
 
 /// How long `watch` waits for news.
 const LONG_POLL: Duration = Duration::from_millis(950);
@@ -109,11 +110,32 @@ impl Session {
             before.clone()
         };
         let changed = before == PoolStatus::Down && after != PoolStatus::Down;
-        let usage = match after {
-            PoolStatus::Up(usage) => Some(usage),
-            PoolStatus::Down => None,
-        };
-        Ok(PoolView { usage, changed })
+        Ok(PoolView { usage: usage(after), changed })
+    }
+
+    /// Metadata first: what more data needs is there when the data is.
+    async fn extend(&self, asked: &Extend) -> Result<PoolView, Fault> {
+        let (helper, request) = (&self.daemon.world().helper, &asked.request);
+        let failed = |error: HelperFault| error.fault("extend the pool");
+        let before = helper.pool_status(request).await.map_err(failed)?;
+        let mut after = before.clone();
+        let parts =
+            [(PoolPart::Metadata, asked.metadata_bytes), (PoolPart::Data, asked.data_bytes)];
+        for (part, bytes) in parts {
+            if let Some(bytes) = bytes {
+                after = helper.extend_pool(request, part, bytes).await.map_err(failed)?;
+            }
+        }
+        let size = |usage: &PoolUsage| (usage.data_total_blocks, usage.metadata_total_blocks);
+        let (before, usage) = (usage(before), usage(after));
+        Ok(PoolView { changed: before.as_ref().map(size) != usage.as_ref().map(size), usage })
+    }
+}
+
+fn usage(status: PoolStatus) -> Option<PoolUsage> {
+    match status {
+        PoolStatus::Up(usage) => Some(usage),
+        PoolStatus::Down => None,
     }
 }
 
@@ -230,6 +252,11 @@ impl Control for Session {
     async fn pool_setup(self, _: Context, request: Ask) -> Result<PoolView, Fault> {
         self.log("pool_setup", &request.request, "pool");
         to_its_end(async move { self.pool(&request.request, true).await }).await
+    }
+
+    async fn pool_extend(self, _: Context, request: Extend) -> Result<PoolView, Fault> {
+        self.log("pool_extend", &request.request, "pool");
+        to_its_end(async move { self.extend(&request).await }).await
     }
 
     async fn pool_status(self, _: Context, request: Ask) -> Result<PoolView, Fault> {

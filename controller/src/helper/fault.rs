@@ -79,6 +79,8 @@ fn class(refusal: Refusal) -> ErrorClass {
         | Refusal::BlobDigest
         | Refusal::LayerDigest
         | Refusal::ChainDigest
+        | Refusal::PoolLimit
+        | Refusal::PoolDevices
         | Refusal::Layer { .. }
         | Refusal::Layout(_) => ErrorClass::Refused,
     }
@@ -88,11 +90,14 @@ fn class(refusal: Refusal) -> ErrorClass {
 fn remedies(refusal: Refusal) -> &'static [&'static str] {
     match refusal {
         Refusal::ProtocolVersion => &["systemctl restart airlock-dm-helper airlock"],
-        Refusal::PoolAbsent => &["airlock pool setup"],
+        Refusal::PoolAbsent | Refusal::PoolDevices => &["airlock pool setup"],
         Refusal::PoolDown | Refusal::PoolConflict | Refusal::PoolUnhealthy => {
             &["airlock pool status", "airlock doctor"]
         }
-        Refusal::PoolFull => &["airlock pool status", "airlock images", "airlock rm IMAGE"],
+        Refusal::PoolLimit => &["airlock pool status"],
+        Refusal::PoolFull => {
+            &["airlock pool status", "airlock pool extend --data SIZE", "airlock rm IMAGE"]
+        }
         Refusal::TooManyVolumes => &["airlock images", "airlock rm IMAGE"],
         Refusal::NoSuchVolume | Refusal::BlobAbsent | Refusal::BlobDigest => {
             &["airlock pull SOURCE"]

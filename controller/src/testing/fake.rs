@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
+use airlock_policy::helper_config::PoolPart;
 use airlock_policy::layout::LayoutFacts;
 use airlock_policy::name::{SnapshotName, ThinId};
 use airlock_protocol::PROTOCOL;
@@ -15,8 +16,8 @@ use airlock_protocol::reply::{
     PoolStatus, PoolUsage, SnapshotItem, VolumeItem, VolumeState, Welcome, What,
 };
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, Hello, ListVolumes, Map, QueryPool,
-    SealVolume, Snapshot, Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
+    QueryPool, SealVolume, Snapshot, Target, Unmap,
 };
 use airlock_protocol::service::DmHelper;
 use airlock_protocol::wire::transport;
@@ -56,6 +57,7 @@ pub(crate) struct State {
     pub(crate) volumes: BTreeMap<ChainId, Volume>,
     pub(crate) snapshots: BTreeMap<SnapshotName, Taken>,
     next: u32,
+    data_blocks: u64,
     /// How often each verb was asked.
     pub(crate) asked: HashMap<&'static str, u32>,
     /// What a verb answers instead of doing anything, and how often still.
@@ -79,6 +81,7 @@ impl FakeHelper {
             volumes: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             next: 1,
+            data_blocks: 1000,
             asked: HashMap::new(),
             instead: HashMap::new(),
             polls: 1,
@@ -153,7 +156,7 @@ impl State {
             needs_check: false,
             block_bytes: 128 << 10,
             data_used_blocks: 10,
-            data_total_blocks: 1000,
+            data_total_blocks: self.data_blocks,
             low_water_blocks: 100,
             metadata_used_blocks: 5,
             metadata_total_blocks: 4096,
@@ -162,6 +165,8 @@ impl State {
             volumes: u32::try_from(self.volumes.len()).unwrap(),
             snapshots: u32::try_from(self.snapshots.len()).unwrap(),
             loopback: true,
+            data_limit_bytes: Some(100 << 30),
+            metadata_limit_bytes: Some(1 << 30),
         })
     }
 
@@ -192,6 +197,17 @@ impl DmHelper for FakeHelper {
 
     async fn pool_status(self, _: Context, _: QueryPool) -> Result<PoolStatus, NotDone> {
         Ok(self.begin("pool_status", false)?.status())
+    }
+
+    async fn extend_pool(self, _: Context, request: ExtendPool) -> Result<PoolStatus, NotDone> {
+        let mut state = self.begin("extend_pool", true)?;
+        if request.bytes > 100 << 30 {
+            return refuse(Refusal::PoolLimit);
+        }
+        if request.part == PoolPart::Data {
+            state.data_blocks = state.data_blocks.max(request.bytes >> 17);
+        }
+        Ok(state.status())
     }
 
     async fn create_volume(self, _: Context, request: CreateVolume) -> Result<Outcome, NotDone> {

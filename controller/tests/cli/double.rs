@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use airlock_protocol::control::{
-    Ask, Control, DaemonInfo, ErrorClass, Fault, HealthLine, HealthState, Hello, ImageView,
+    Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, HealthLine, HealthState, Hello, ImageView,
     ListAll, ListRuns, Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RepairOutcome,
     RunId, RunState, RunView, ShowRun, SnapshotView, Submit, Watch, Work,
 };
@@ -252,6 +252,11 @@ impl Control for Double {
 
     async fn pool_setup(self, _: Context, _: Ask) -> Result<PoolView, Fault> {
         self.answer(|_| PoolView { usage: None, changed: true }).await
+    }
+
+    async fn pool_extend(self, _: Context, asked: Extend) -> Result<PoolView, Fault> {
+        let changed = asked.data_bytes == Some(20 << 30);
+        self.answer(move |_| PoolView { usage: None, changed }).await
     }
 
     async fn pool_status(self, _: Context, _: Ask) -> Result<PoolView, Fault> {

@@ -77,6 +77,11 @@ impl Desk {
                 self.pool = Some((pool.metadata, pool.backing));
                 Ok(Next::Answer(Answer::Backing(pool.backing)))
             }
+            Errand::GrowPool { part, bytes } => {
+                let pool = pool::grow(&self.config.pool, self.state.as_fd(), part, bytes)?;
+                self.pool = Some((pool.metadata, pool.backing));
+                Ok(Next::Answer(Answer::Backing(pool.backing)))
+            }
             Errand::CheckPool => {
                 let how = (envelope.clone(), Stage::PoolCheck, self.tool_time());
                 let metadata = self

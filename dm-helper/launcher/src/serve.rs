@@ -189,7 +189,10 @@ impl Server {
                 self.cancel(*errand);
                 return Ok(Next::Answer(Answer::Done));
             }
-            Errand::OpenPool { .. } | Errand::Publish { .. } | Errand::Unpublish { .. } => false,
+            Errand::OpenPool { .. }
+            | Errand::GrowPool { .. }
+            | Errand::Publish { .. }
+            | Errand::Unpublish { .. } => false,
         };
         if is_full {
             return Err(Failure { stage: Stage::TooMany, errno: 0 });

@@ -7,6 +7,12 @@ use airlock_policy::name::ThinId;
 /// The size of a data block, in sectors of 512 bytes: 128 KiB.
 pub const BLOCK_SECTORS: u64 = 256;
 
+/// The size of a metadata block, in sectors of 512 bytes: 4 KiB, the kernel's own.
+pub const METADATA_BLOCK_SECTORS: u64 = 8;
+
+/// The most metadata blocks that the kernel uses (dm-thin-metadata.h, `THIN_METADATA_MAX_SECTORS`).
+pub const MAX_METADATA_BLOCKS: u64 = 255 * 16_320;
+
 /// A block device's number, as tables spell it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Number {

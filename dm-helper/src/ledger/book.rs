@@ -67,6 +67,12 @@ impl Book {
                 require(self.pool.is_none())?;
                 self.pool = Some(pool);
             }
+            Record::Grown { data_sectors, metadata_sectors } => {
+                let pool = self.pool.as_mut().ok_or(Contradiction)?;
+                require(data_sectors >= pool.data_sectors)?;
+                require(metadata_sectors >= pool.metadata_sectors)?;
+                *pool = PoolRecord { data_sectors, metadata_sectors, ..*pool };
+            }
             Record::Counters { next_thin, transaction } => {
                 self.next_thin = next_thin;
                 self.transaction = transaction;

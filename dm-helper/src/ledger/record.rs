@@ -15,6 +15,13 @@ pub enum Record {
     Making(bool),
     /// What the pool is made of.
     Pool(PoolRecord),
+    /// The pool's devices have grown to at least this, in sectors of 512 bytes.
+    Grown {
+        /// The data device's size.
+        data_sectors: u64,
+        /// The metadata device's size.
+        metadata_sectors: u64,
+    },
     /// Where the counters stand. Written when the file is compacted.
     Counters {
         /// The lowest thin id that was never given out.

@@ -11,7 +11,7 @@ use airlock_protocol::request::EnsurePool;
 
 use crate::audit;
 use crate::dm::Access;
-use crate::dm::table::{BLOCK_SECTORS, Number, Target, low_water_blocks};
+use crate::dm::table::BLOCK_SECTORS;
 use crate::helper::{Helper, unexpected};
 use crate::ledger::{Change, Contents, PoolRecord, Record, Thing};
 use crate::permit::{Operation, Permit, refuse};
@@ -33,79 +33,52 @@ impl Operation for EnsurePool {
 
     fn perform(permit: Permit<Self>, helper: &mut Helper) -> Result<PoolStatus, NotDone> {
         let Self { request, create: _ } = permit.into_request();
+        helper.resume_pool();
         let is_up = helper.table.find(DeviceName::Pool).map_err(NotDone::Failed)?;
         let is_up = is_up.is_some_and(|device| device.live);
-        if !(helper.ready && is_up) {
-            helper.ready = false;
-            if is_up {
-                compare_with_ledger(helper)?;
-            } else {
-                open(helper, &request)?;
-            }
-            helper.settle()?;
-            make_base(helper, &request)?;
-            helper.ready = true;
+        let was_ready = helper.ready && is_up;
+        helper.ready = was_ready;
+        if is_up && helper.book().pool().is_none() {
+            // Whoever's pool it is, the ledger does not know it.
+            return refuse(Refusal::PoolConflict);
+        }
+        open(helper, &request, is_up)?;
+        helper.settle()?;
+        make_base(helper, &request)?;
+        helper.ready = true;
+        if !was_ready {
             throw_away_half_built(helper);
         }
         helper.status()
     }
 }
 
-/// A pool that outlived the process must be the one that the ledger knows.
-fn compare_with_ledger(helper: &Helper) -> Result<(), NotDone> {
-    let (kind, sectors, _line) = helper.table.loaded(DeviceName::Pool).map_err(NotDone::Failed)?;
-    let whole = |data: u64| data.saturating_sub(data % BLOCK_SECTORS);
-    match helper.book().pool() {
-        Some(record) if kind == "thin-pool" && sectors == whole(record.data_sectors) => Ok(()),
-        Some(_) | None => refuse(Refusal::PoolConflict),
-    }
-}
-
 /// Has the backing devices opened and checked, and loads the pool's table.
-fn open(helper: &mut Helper, request: &RequestId) -> Result<(), NotDone> {
+fn open(helper: &mut Helper, request: &RequestId, is_up: bool) -> Result<(), NotDone> {
     // Before this call: files that were there before anybody asked us to make any are not ours.
     let was_making = helper.book().making();
     let backing = backing(helper, request)?;
-    let record = PoolRecord {
-        data_sectors: backing.data.sectors,
-        metadata_sectors: backing.metadata.sectors,
-        volume_sectors: helper.config.pool.volume_size.0 / 512,
-        block_sectors: BLOCK_SECTORS,
-    };
-    match helper.book().pool().copied() {
-        None if !backing.fresh && !was_making => {
-            helper.record(Record::Making(false))?;
-            return refuse(Refusal::PoolConflict);
-        }
-        None => helper.record(Record::Pool(record))?,
-        Some(known) => {
-            // The volumes' size is fixed: what the configuration says today does not matter.
-            let same = PoolRecord { volume_sectors: known.volume_sectors, ..record };
-            if known != same {
-                audit::event(
-                    "pool-conflict",
-                    &[("ledger", &format!("{known:?}")), ("backing", &format!("{same:?}"))],
-                );
-                return refuse(Refusal::PoolConflict);
-            }
-        }
+    if helper.book().pool().is_some() {
+        helper.note_growth(&backing)?;
+    } else if backing.fresh || was_making {
+        helper.record(Record::Pool(PoolRecord {
+            data_sectors: backing.data.sectors,
+            metadata_sectors: backing.metadata.sectors,
+            volume_sectors: helper.config.pool.volume_size.0 / 512,
+            block_sectors: BLOCK_SECTORS,
+        }))?;
+    } else {
+        helper.record(Record::Making(false))?;
+        return refuse(Refusal::PoolConflict);
     }
     if helper.book().making() {
         helper.record(Record::Making(false))?;
     }
-    // Blank metadata thin_check would call damaged.
-    if !is_blank(helper) {
+    // Blank metadata thin_check would call damaged; metadata in use it must not read.
+    if !is_up && !is_blank(helper) {
         helper.errand(request, &Errand::CheckPool, helper.tool_time())?;
     }
-    let number = |device: airlock_policy::errand::BlockDevice| Number {
-        major: device.major,
-        minor: device.minor,
-    };
-    let percent = helper.config.pool.low_water_percent;
-    let low_water = low_water_blocks(record.data_sectors, percent);
-    let (metadata, data) = (number(backing.metadata), number(backing.data));
-    let target = Target::pool(metadata, data, record.data_sectors, low_water);
-    helper.bring_up(DeviceName::Pool, &target, Access::ReadWrite).map(|_device| ())
+    helper.load_pool(&backing)
 }
 
 /// Whether no change was ever made to the pool's metadata.

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 const DIRECT_IO: u32 = 16;
 
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
+const LOOP_SET_CAPACITY: libc::Ioctl = 0x4C07;
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
@@ -99,6 +100,13 @@ pub fn attached(device: BorrowedFd<'_>) -> io::Result<Attached> {
     super::check(result)?;
     let LoopInfo { device, inode, offset, size_limit, .. } = info;
     Ok(Attached { device, inode, offset, size_limit })
+}
+
+/// Gives a loop device the size that its file has by now.
+pub fn take_up_size(device: BorrowedFd<'_>) -> io::Result<()> {
+    let unused: RawFd = 0;
+    // SAFETY: the ioctl ignores its argument and touches no memory of ours.
+    super::check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_CAPACITY, unused) }).map(drop)
 }
 
 /// Detaches the file from a loop device, as soon as nobody has the device open.

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::helper_config::PoolPart;
 use airlock_policy::name::RequestId;
 use airlock_protocol::not_done::NotDone;
 use airlock_protocol::reply::{LayerState, Mapped, Outcome, PoolStatus, PoolUsage};
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, Map, SealVolume, Snapshot, Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Map, SealVolume, Snapshot,
+    Target, Unmap,
 };
 use airlock_protocol::service::DmHelperClient;
 use airlock_protocol::wire;
@@ -60,6 +62,14 @@ impl Caller {
     pub(crate) async fn usage(&self) -> PoolUsage {
         match self.ensure_pool(false).await.unwrap() {
             PoolStatus::Up(usage) => usage,
+            PoolStatus::Down => panic!("the pool is down"),
+        }
+    }
+
+    pub(crate) async fn extend(&self, part: PoolPart, bytes: u64) -> Result<PoolUsage, NotDone> {
+        let request = ExtendPool { request: request(), part, bytes };
+        match self.client.extend_pool(context(), request).await.unwrap()? {
+            PoolStatus::Up(usage) => Ok(usage),
             PoolStatus::Down => panic!("the pool is down"),
         }
     }

@@ -8,6 +8,7 @@ use std::thread;
 use airlock_policy::errand::{
     Answer, Backing, BlockDevice, Envelope, Errand, Extracted, Failure, MESSAGE, Progress,
 };
+use airlock_policy::helper_config::PoolPart;
 use airlock_policy::layout::LayoutFacts;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
@@ -86,6 +87,16 @@ fn answers(state: &Mutex<State>, errand: &Errand) -> Vec<Answer> {
             let fresh = !state.files && *create;
             state.files |= create;
             vec![Answer::Backing(Backing { fresh, ..state.backing.unwrap_or(BACKING) })]
+        }
+        Errand::GrowPool { part, bytes } => {
+            let mut backing = Backing { fresh: false, ..state.backing.unwrap_or(BACKING) };
+            let device = match part {
+                PoolPart::Data => &mut backing.data,
+                PoolPart::Metadata => &mut backing.metadata,
+            };
+            device.sectors = device.sectors.max(bytes / 512);
+            state.backing = Some(backing);
+            vec![Answer::Backing(backing)]
         }
         Errand::Extract { .. } if state.hold => vec![],
         Errand::Extract { blob, .. } => {

@@ -7,6 +7,8 @@ mod client;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod growth;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod launcher;

@@ -32,8 +32,16 @@ pub(crate) struct Machine {
     pub(crate) death: Death,
     pub(crate) changes: u32,
     pub(crate) dead: bool,
-    /// Data blocks in use, of 1000.
+    /// Data blocks in use; at first there are 1000.
     pub(crate) used: u64,
+    /// Blocks of the metadata device, and as many as the pool knows of.
+    pub(crate) metadata: (u64, u64),
+    /// What the kernel says of the pool's mode, where it is neither well nor merely full.
+    pub(crate) mode: Option<&'static str>,
+    /// How often a reload leaves the device suspended.
+    pub(crate) stuck: u32,
+    /// How often the pool's table was changed.
+    pub(crate) reloads: u32,
     /// How long each change of the device table takes, in milliseconds.
     pub(crate) slow: u64,
 }
@@ -43,6 +51,7 @@ pub(crate) struct SimDevice {
     pub(crate) minor: u32,
     pub(crate) open_count: u32,
     pub(crate) read_only: bool,
+    pub(crate) suspended: bool,
     kind: String,
     sectors: u64,
     line: String,
@@ -62,6 +71,10 @@ impl Sim {
             changes: 0,
             dead: false,
             used: 0,
+            metadata: (4096, 4096),
+            mode: None,
+            stuck: 0,
+            reloads: 0,
             slow: 0,
         })))
     }
@@ -109,7 +122,8 @@ impl DeviceTable for Sim {
         Ok(machine.devices.get(&name.to_string()).map(|device| Device {
             number: Number { major: 253, minor: device.minor },
             open_count: device.open_count,
-            live: true,
+            live: !device.suspended,
+            suspended: device.suspended,
             read_only: device.read_only,
         }))
     }
@@ -123,9 +137,11 @@ impl DeviceTable for Sim {
     fn pool_status(&self) -> Result<String, StepFailure> {
         let machine = self.alive(Step::ReadTable)?;
         let (transaction, used) = (machine.transaction, machine.used);
-        let mode = if used == 1000 { "out_of_data_space" } else { "rw" };
+        let total = machine.devices.get("airlock-pool").map_or(0, |pool| pool.sectors / 256);
+        let mode = if used == total { "out_of_data_space" } else { "rw" };
+        let (mode, metadata) = (machine.mode.unwrap_or(mode), machine.metadata.1);
         Ok(format!(
-            "{transaction} 10/4096 {used}/1000 - {mode} discard_passdown error_if_no_space - 1024"
+            "{transaction} 10/{metadata} {used}/{total} - {mode} discard_passdown error_if_no_space - 1024"
         ))
     }
 
@@ -154,6 +170,7 @@ impl DeviceTable for Sim {
                 minor,
                 open_count: 0,
                 read_only,
+                suspended: false,
                 kind: target.kind.to_owned(),
                 sectors: target.sectors,
                 line: target.line.clone(),
@@ -162,8 +179,36 @@ impl DeviceTable for Sim {
                 return Err(EBUSY);
             }
             machine.devices.insert(name.to_string(), device);
+            machine.metadata.1 = machine.metadata.0;
             let number = Number { major: 253, minor };
-            Ok(Device { number, open_count: 0, live: true, read_only })
+            Ok(Device { number, open_count: 0, live: true, suspended: false, read_only })
+        })
+    }
+
+    fn reload(&mut self, name: DeviceName, target: &Target) -> Result<(), StepFailure> {
+        self.change(Step::Resume, |machine| {
+            machine.reloads += 1;
+            let stuck = machine.stuck > 0;
+            machine.stuck = machine.stuck.saturating_sub(1);
+            let device = machine.devices.get_mut(&name.to_string()).ok_or(ENODATA)?;
+            // The kernel shrinks no pool, and suspends it before it says so.
+            if stuck || target.sectors < device.sectors {
+                device.suspended = true;
+                return Err(EIO);
+            }
+            (device.sectors, device.line) = (target.sectors, target.line.clone());
+            machine.metadata.1 = machine.metadata.0;
+            if machine.mode == Some("ro") {
+                machine.mode = None;
+            }
+            Ok(())
+        })
+    }
+
+    fn resume(&mut self, name: DeviceName) -> Result<(), StepFailure> {
+        self.change(Step::Resume, |machine| {
+            machine.devices.get_mut(&name.to_string()).ok_or(ENODATA)?.suspended = false;
+            Ok(())
         })
     }
 

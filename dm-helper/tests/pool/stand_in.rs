@@ -150,6 +150,7 @@ impl Desk {
                     fresh,
                 })
             }
+            Errand::GrowPool { .. } => Answer::Failed(Failure { stage: Stage::PoolGrow, errno: 1 }),
             Errand::CheckPool => {
                 done(tried("thin_check -q /dev/mapper/test-meta"), Stage::PoolCheck)
             }

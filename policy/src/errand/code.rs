@@ -8,6 +8,7 @@ use super::{
     Progress, Stage, ThinDevice,
 };
 use crate::digest::{BlobDigest, DiffId, Digest};
+use crate::helper_config::PoolPart;
 use crate::layout::LayoutFacts;
 use crate::name::{MAX_NAME, RequestId, SnapshotName, ThinId};
 use crate::rule::Rule;
@@ -144,6 +145,7 @@ pub(super) fn errand(errand: &Errand, envelope: &Envelope) -> [u8; MESSAGE] {
         Errand::Cancel { .. } => 5,
         Errand::Publish { .. } => 6,
         Errand::Unpublish { .. } => 7,
+        Errand::GrowPool { .. } => 8,
     };
     let mut writer = Writer::new(envelope, kind);
     match errand {
@@ -160,6 +162,10 @@ pub(super) fn errand(errand: &Errand, envelope: &Envelope) -> [u8; MESSAGE] {
             writer.text(name.as_str(), MAX_NAME);
         }
         Errand::Unpublish { name } => writer.text(name.as_str(), MAX_NAME),
+        Errand::GrowPool { part, bytes } => {
+            writer.bytes(&[u8::from(*part == PoolPart::Metadata)]);
+            writer.u64(*bytes);
+        }
     }
     writer.message
 }
@@ -175,6 +181,10 @@ pub(super) fn read_errand(message: &[u8]) -> Result<(Envelope, Errand), Malforme
         5 => Errand::Cancel { errand: reader.u64()? },
         6 => Errand::Publish { device: reader.device()?, name: reader.name()? },
         7 => Errand::Unpublish { name: reader.name()? },
+        8 => {
+            let part = if reader.u8()? == 0 { PoolPart::Data } else { PoolPart::Metadata };
+            Errand::GrowPool { part, bytes: reader.u64()? }
+        }
         _ => return Err(Malformed),
     };
     if self::errand(&errand, &envelope) == message {
@@ -293,6 +303,8 @@ mod tests {
             Errand::Cancel { errand: u64::MAX },
             Errand::Publish { device, name: name.clone() },
             Errand::Unpublish { name },
+            Errand::GrowPool { part: PoolPart::Data, bytes: 1 },
+            Errand::GrowPool { part: PoolPart::Metadata, bytes: u64::MAX },
         ]
     }
 

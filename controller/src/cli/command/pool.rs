@@ -1,4 +1,4 @@
-//! `pool setup`, `pool status`: the one thin pool.
+//! `pool setup`, `pool extend`, `pool status`: the one thin pool.
 
 use airlock_protocol::control::PoolView;
 use airlock_protocol::reply::{PoolMode, PoolUsage};
@@ -10,11 +10,14 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::json::{Document, METADATA_BLOCK, PoolItem};
 use crate::cli::pen::{Ink, Pen, Sign};
 
-/// `pool setup|status`
+/// `pool setup|extend|status`
 pub(crate) async fn pool(session: &Session, action: PoolAction) -> Result<Exit, Failure> {
     let client = session.client().await?;
     let answer = match action {
         PoolAction::Setup => client.pool_setup().await,
+        PoolAction::Extend { data, metadata } => {
+            client.pool_extend(data.map(|size| size.0), metadata.map(|size| size.0)).await
+        }
         PoolAction::Status => client.pool_status().await,
     };
     let view = answer.map_err(|error| client.failed(error))?;
@@ -22,12 +25,16 @@ pub(crate) async fn pool(session: &Session, action: PoolAction) -> Result<Exit, 
     if console.json {
         console.document(&Document::new("airlock.pool/1", PoolItem::from(view)))?;
     } else if !console.quiet {
-        if action == PoolAction::Setup {
-            let what = if view.changed {
-                "the pool is up"
-            } else {
-                "the pool is up already (nothing to do)"
-            };
+        let what = match (action, view.changed) {
+            (PoolAction::Setup, true) => Some("the pool is up"),
+            (PoolAction::Setup, false) => Some("the pool is up already (nothing to do)"),
+            (PoolAction::Extend { .. }, true) => Some("the pool is larger"),
+            (PoolAction::Extend { .. }, false) => {
+                Some("the pool is as large already (nothing to do)")
+            }
+            (PoolAction::Status, _) => None,
+        };
+        if let Some(what) = what {
             console.say(&format!("{} {what}\n", console.err.signed(Sign::Done)));
         }
         console.result(&page(console.out, &view))?;
@@ -54,8 +61,10 @@ fn page(pen: Pen, view: &PoolView) -> String {
     let block = amount::bytes(usage.block_bytes);
     let promised = u64::from(usage.snapshots).saturating_mul(usage.volume_bytes);
     let low = usage.low_water_blocks.saturating_mul(usage.block_bytes);
+    let limit = |bytes: Option<u64>| bytes.map_or("what root makes it".to_owned(), amount::bytes);
     format!(
         "{} pool: {}, {backing}, blocks of {block}\n{}{}\
+         limits    data {}, metadata {}\n\
          volumes   {} and {}\n\
          promised  {} to snapshots\n\
          warns     below {} free\n\
@@ -64,6 +73,8 @@ fn page(pen: Pen, view: &PoolView) -> String {
         pen.ink(sign.ink(), mode),
         data(pen, usage),
         metadata(pen, usage),
+        limit(usage.data_limit_bytes),
+        limit(usage.metadata_limit_bytes),
         amount::of(usage.volumes.try_into().unwrap_or(usize::MAX), "layer volume"),
         amount::of(usage.snapshots.try_into().unwrap_or(usize::MAX), "snapshot"),
         amount::bytes(promised),
@@ -113,6 +124,8 @@ mod tests {
             volumes: 34,
             snapshots: 2,
             loopback: true,
+            data_limit_bytes: Some(200 << 30),
+            metadata_limit_bytes: Some(1 << 30),
         };
         let up = PoolView { usage: Some(usage.clone()), changed: false };
         assert_eq!(
@@ -120,6 +133,7 @@ mod tests {
             "+ pool: healthy, read-write, loop files, blocks of 128.0 KiB
 data      #############>------------------   41%       41.1 of 100.0 GiB
 metadata  ####>---------------------------   13%       67.0 of 512.0 MiB
+limits    data 200.0 GiB, metadata 1.0 GiB
 volumes   34 layer volumes and 2 snapshots
 promised  16.0 GiB to snapshots
 warns     below 10.0 GiB free

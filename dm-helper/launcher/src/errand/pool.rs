@@ -8,12 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use airlock_policy::errand::{Backing, BlockDevice, Failure, Stage};
-use airlock_policy::helper_config::PoolConfig;
+use airlock_policy::helper_config::{PoolConfig, PoolPart};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::file;
 use crate::log::failed;
+use files::Files;
 
 /// The pool's devices, found or made.
 #[derive(Debug)]
@@ -41,7 +42,30 @@ pub(super) fn open(
         }
         return pool(&data, &metadata, fresh).map_err(failed);
     }
-    let files = files::open(config, state, create)?;
+    attach(&files::open(config, state, create)?)
+}
+
+/// Grows one of the pool's files, within root's limits, and answers both devices (POOL-5).
+pub(super) fn grow(
+    config: &PoolConfig,
+    state: BorrowedFd<'_>,
+    part: PoolPart,
+    bytes: u64,
+) -> Result<Pool, Failure> {
+    // The broker has asked the same, and may have been taken over.
+    if config.limit(part).is_none_or(|limit| bytes > limit.0) {
+        return Err(failed(Stage::PoolGrow)(Errno::PERM));
+    }
+    let files = files::open(config, state, false)?;
+    let file = match part {
+        PoolPart::Data => &files.data,
+        PoolPart::Metadata => &files.metadata,
+    };
+    files::grow(file, part, bytes).map_err(failed(Stage::PoolGrow))?;
+    attach(&files)
+}
+
+fn attach(files: &Files) -> Result<Pool, Failure> {
     let attach = failed(Stage::LoopAttach);
     let data = loops::attach(&files.data).map_err(&attach)?;
     let metadata = loops::attach(&files.metadata).map_err(&attach)?;

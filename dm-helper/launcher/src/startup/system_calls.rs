@@ -78,6 +78,7 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_getdents64, Always),
     (libc::SYS_ioctl, When::is(1, 0x4C0A)), // LOOP_CONFIGURE
     (libc::SYS_ioctl, When::is(1, 0x4C05)), // LOOP_GET_STATUS64
+    (libc::SYS_ioctl, When::is(1, 0x4C07)), // LOOP_SET_CAPACITY
     (libc::SYS_ioctl, When::is(1, 0x4C82)), // LOOP_CTL_GET_FREE
     // Snapshots' nodes get their group, mode and link.
     (libc::SYS_fchownat, Always),

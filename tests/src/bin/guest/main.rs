@@ -13,6 +13,7 @@
 )]
 
 mod faults;
+mod growth;
 mod kills;
 mod machine;
 mod main_job;
@@ -28,6 +29,7 @@ fn main() {
         "bad-input" => faults::bad_input,
         "full-pool" => faults::full_pool,
         "full-disk" => faults::full_disk,
+        "growth" => growth::a_pool_grows_in_use,
         "helper-down" => faults::helper_down,
         "killed-during-download" => kills::during_download,
         "killed-during-extraction" => kills::during_extraction,

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use airlock_policy::errand::{Failure, Stage};
-use airlock_policy::helper_config::PoolConfig;
+use airlock_policy::helper_config::{PoolConfig, PoolPart};
 use airlock_policy::size::ByteSize;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -75,6 +75,37 @@ pub(super) fn has_no_superblock(metadata: impl AsFd) -> Result<bool, Errno> {
     Ok(count == METADATA_BLOCK && block.iter().all(|byte| *byte == 0))
 }
 
+/// Makes a file at least this large, in whole blocks. Beforehand the disk must have room for all
+/// that the file may come to take: a sparse one that runs out later would harm whoever writes.
+pub(super) fn grow(file: &OwnedFd, part: PoolPart, bytes: u64) -> Result<(), Errno> {
+    // Whole data blocks, which are whole metadata blocks too.
+    let odd = bytes % DATA_BLOCK;
+    let (stat, bytes) = (rustix::fs::fstat(file)?, bytes.saturating_sub(odd));
+    let (size, taken) = (stat.st_size.unsigned_abs(), stat.st_blocks.unsigned_abs());
+    if bytes <= size {
+        return Ok(());
+    }
+    let disk = rustix::fs::fstatvfs(file)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if bytes.saturating_sub(taken.saturating_mul(512)) > free {
+        return Err(Errno::NOSPC);
+    }
+    match part {
+        PoolPart::Data => rustix::fs::ftruncate(file, bytes)?,
+        PoolPart::Metadata => take(file, size, bytes)?,
+    }
+    rustix::fs::fsync(file)
+}
+
+/// Makes a file this large, its new part filled with zeros that take their space now.
+fn take(file: &OwnedFd, from: u64, to: u64) -> Result<(), Errno> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), from, to.saturating_sub(from)) {
+        // A filesystem that cannot say in advance: it may run out later, and then says so.
+        Err(Errno::OPNOTSUPP) => rustix::fs::ftruncate(file, to),
+        other => other,
+    }
+}
+
 fn existing(state: BorrowedFd<'_>, name: &str) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(state, name, flags, Mode::empty()) {
@@ -102,13 +133,9 @@ fn make(state: BorrowedFd<'_>, name: &str, size: u64, space: Space) -> Result<Ow
     }
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = rustix::fs::openat(state, &unfinished, flags, Mode::RUSR | Mode::WUSR)?;
-    rustix::fs::ftruncate(&file, size)?;
-    if space == Space::Taken {
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size) {
-            // A filesystem that cannot say in advance: it may run out later, and then says so.
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno),
-        }
+    match space {
+        Space::Sparse => rustix::fs::ftruncate(&file, size)?,
+        Space::Taken => take(&file, 0, size)?,
     }
     rustix::fs::fsync(&file)?;
     rustix::fs::renameat_with(state, &unfinished, state, name, RenameFlags::NOREPLACE)?;

@@ -14,6 +14,8 @@ const TRIES: u32 = 64;
 /// The loop device of a file. It stays attached when the launcher ends: the pool goes on.
 pub(super) fn attach(file: &OwnedFd) -> Result<OwnedFd, Errno> {
     if let Some(device) = find(file)? {
+        // The file may have grown since.
+        loop_device::take_up_size(device.as_fd()).map_err(|error| errno(&error))?;
         return Ok(device);
     }
     let control = open("/dev/loop-control")?;

@@ -265,7 +265,7 @@ pub(crate) enum PoolAction {
     /// Make the pool's files larger, while it is in use
     #[command(after_long_help = help::POOL)]
     Extend {
-        /// The size that the data file is to have at least, such as "20 GiB"
+        /// The size that the data file is to have at least, such as 20GiB
         #[arg(long, value_name = "SIZE", required_unless_present = "metadata")]
         data: Option<ByteSize>,
         /// The size that the metadata file is to have at least

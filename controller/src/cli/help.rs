@@ -71,7 +71,7 @@ help! {
     /// `pool` and what is beneath it.
     POOL = "airlock-pool(1)"
 "  $ airlock pool setup
-  $ airlock pool extend --data \"20 GiB\"
+  $ airlock pool extend --data 20GiB
   $ airlock pool status --output json";
     /// `runs` and what is beneath it.
     RUNS = "airlock-runs(1)"

@@ -48,13 +48,13 @@ fn data_grows() {
     let full =
         sh("dd if=/dev/zero of=/dev/airlock/web bs=1M seek=200 count=100 conv=notrunc,fsync");
     assert_ne!(full.code, Some(0), "the pool has {used} of 128 MiB in use and took 100 more");
-    airlock("activate small --name other").fails(5, "pool.full");
+    airlock("activate s3://images/small/small.tar --name other").fails(5, "pool.full");
     let larger = airlock("pool extend --data '256 MiB'").ok();
     println!("{}{}", larger.err, larger.out);
     assert_eq!(figure("data_total_bytes"), 256 << 20);
     assert!(table().starts_with("0 524288 thin-pool"), "{}", table());
     sh("dd if=/dev/zero of=/dev/airlock/web bs=1M seek=200 count=100 conv=notrunc,fsync").ok();
-    airlock("activate small --name other").ok();
+    airlock("activate s3://images/small/small.tar --name other").ok();
     airlock("deactivate other").ok();
     let again = airlock("pool extend --data '256 MiB'").ok();
     assert!(again.err.contains("nothing to do"), "{}", again.err);
@@ -92,7 +92,7 @@ fn metadata_grows() {
     let total = figure("metadata_total_bytes");
     airlock("pool extend --metadata '16 MiB'").ok();
     assert_eq!((total, figure("metadata_total_bytes")), (2 << 20, 16 << 20));
-    airlock("activate small --name more").ok();
+    airlock("activate s3://images/small/small.tar --name more").ok();
     airlock("deactivate more").ok();
 }
 

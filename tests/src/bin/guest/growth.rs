@@ -45,15 +45,17 @@ pub(crate) fn a_pool_grows_in_use() {
 fn data_grows() {
     sh("head -c 67108864 /dev/urandom >/tmp/noise && dd if=/tmp/noise of=/dev/airlock/web bs=1M seek=100 conv=notrunc,fsync status=none").ok();
     let used = figure("data_used_bytes");
-    let full =
-        sh("dd if=/dev/zero of=/dev/airlock/web bs=1M seek=200 count=100 conv=notrunc,fsync");
+    let full = sh(
+        "dd if=/dev/zero of=/dev/airlock/web bs=1M seek=200 count=100 conv=notrunc oflag=direct",
+    );
     assert_ne!(full.code, Some(0), "the pool has {used} of 128 MiB in use and took 100 more");
     airlock("activate s3://images/small/small.tar --name other").fails(5, "pool.full");
     let larger = airlock("pool extend --data '256 MiB'").ok();
     println!("{}{}", larger.err, larger.out);
     assert_eq!(figure("data_total_bytes"), 256 << 20);
     assert!(table().starts_with("0 524288 thin-pool"), "{}", table());
-    sh("dd if=/dev/zero of=/dev/airlock/web bs=1M seek=200 count=100 conv=notrunc,fsync").ok();
+    sh("dd if=/dev/zero of=/dev/airlock/web bs=1M seek=200 count=100 conv=notrunc oflag=direct")
+        .ok();
     airlock("activate s3://images/small/small.tar --name other").ok();
     airlock("deactivate other").ok();
     let again = airlock("pool extend --data '256 MiB'").ok();

@@ -43,7 +43,7 @@ impl DmHelper for Session {
     }
 
     async fn extend_pool(self, _: Context, request: ExtendPool) -> Result<PoolStatus, NotDone> {
-        self.0.run(request).await
+        self.0.run(request, self.1).await
     }
 
     async fn create_volume(self, _: Context, request: CreateVolume) -> Result<Outcome, NotDone> {

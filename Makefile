@@ -7,7 +7,7 @@ export AIRLOCK_CACHE
 export TESTS
 export PATH := $(AIRLOCK_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help deps build demo test fast lint deny trace native vm install audit sweep-power-cuts
+.PHONY: help deps build demo test fast lint deny trace native vm fuzz fuzz-long install audit sweep-power-cuts
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,12 @@ native: deps ## Only the tests that run on this kernel.
 
 vm: deps ## Only the tests that run in the VM.
 	@tests/run-all vm
+
+fuzz: deps ## Fuzzes what reads strangers' bytes: 30 s each, or TIME=seconds; TARGET=name for one.
+	@tests/fuzz/run $(or $(TIME),30) $(TARGET)
+
+fuzz-long: deps ## The same for an hour each.
+	@tests/fuzz/run $(or $(TIME),3600) $(TARGET)
 
 install: ## Installs target/release onto this machine (as root; build it first).
 	packaging/install target/release

@@ -20,6 +20,7 @@ packages() {
         libclang-dev              # bindgen reads libdevmapper.h
         clang                     # the compiler's own headers for bindgen
         gcc                       # SQLite and zstd are C; the linker
+        g++                       # libFuzzer
         make                      # the one entry to everything
         curl                      # S3 requests from shell scripts
         ca-certificates           # whom curl and cargo trust

@@ -19,12 +19,16 @@ use airlock_policy::worker::{Job, WORKER};
 
 use crate::loopback::Loop;
 
-/// The folder that this run's programs were built into.
+/// The folder that this run's programs were built into, or the one that `AIRLOCK_TEST_PROGRAMS`
+/// names.
 ///
 /// # Panics
 ///
 /// When the worker was not built: tests of the whole product need its binaries.
 pub fn programs() -> PathBuf {
+    if let Some(folder) = std::env::var_os("AIRLOCK_TEST_PROGRAMS") {
+        return folder.into();
+    }
     let own = std::env::current_exe().unwrap();
     let folder = own.ancestors().find(|folder| folder.join(WORKER).exists());
     folder

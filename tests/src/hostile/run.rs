@@ -58,7 +58,8 @@ impl Canary {
         self.folder.path().to_str().unwrap().trim_start_matches('/')
     }
 
-    fn is_unchanged(&self) -> bool {
+    /// Whether they are as they were made.
+    pub fn is_unchanged(&self) -> bool {
         list(self.folder.path()).is_ok_and(|now| now == self.before)
     }
 }
@@ -131,7 +132,12 @@ pub(super) fn both(
     (scanned, answer)
 }
 
-fn stored(blob: &[u8]) -> File {
+/// A file that holds these bytes, and has no name.
+///
+/// # Panics
+///
+/// When it cannot be made.
+pub fn stored(blob: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(blob).unwrap();
     std::io::Seek::rewind(&mut file).unwrap();

@@ -16,8 +16,8 @@ use airlock_protocol::PROTOCOL;
 use airlock_protocol::not_done::{NotDone, Refusal};
 use airlock_protocol::reply::{Inventory, Item, LayerState, Mapped, Outcome, PoolStatus, Welcome};
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
-    QueryPool, SealVolume, Snapshot, Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
+    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount,
 };
 use airlock_protocol::service::DmHelperClient;
 use airlock_protocol::wire::transport;
@@ -167,15 +167,18 @@ verbs! {
     /// Seals a filled volume. Of one that is sealed, a cheap way to learn so.
     seal_volume(volume: ChainId) -> Outcome
         = SealVolume, ask_with_pool, "seal the volume", CHANGE;
-    /// Takes a snapshot of a sealed volume.
-    snapshot(name: SnapshotName, image: ChainId, read_only: bool) -> Outcome
-        = Snapshot, ask_with_pool, "take the snapshot", CHANGE;
     /// Makes a snapshot's device appear. Of one that is there, a cheap way to learn so.
     map(name: SnapshotName) -> Mapped
         = Map, ask_with_pool, "map the snapshot", CHANGE;
     /// Makes a snapshot's device disappear.
     unmap(name: SnapshotName) -> Outcome
         = Unmap, ask_with_pool, "unmap the snapshot", CHANGE;
+    /// Mounts a snapshot on the host. Of one that is mounted, a cheap way to learn so.
+    mount(name: SnapshotName) -> Mapped
+        = Mount, ask_with_pool, "mount the snapshot", POOL;
+    /// Unmounts a snapshot; of one that is handed out as a device, says that it is not mounted.
+    unmount(name: SnapshotName) -> Outcome
+        = Unmount, ask_with_pool, "unmount the snapshot", POOL;
     /// Deletes a volume or a snapshot.
     delete_volume(target: Target) -> Outcome
         = DeleteVolume, ask_with_pool, "delete the volume", CHANGE;
@@ -206,6 +209,23 @@ impl Helper {
         self.ask(request, ("say hello", GREETING), move |client, context| {
             let ask = ask.clone();
             async move { client.hello(context, ask).await }
+        })
+        .await
+    }
+
+    /// Takes a snapshot of a sealed volume, read-only or not, of this size where that is not the
+    /// volume's.
+    pub async fn snapshot(
+        &self,
+        request: &RequestId,
+        name: SnapshotName,
+        image: ChainId,
+        (read_only, bytes): (bool, Option<u64>),
+    ) -> Result<Outcome, HelperFault> {
+        let question = Snapshot { request: request.clone(), name, image, read_only, bytes };
+        self.ask_with_pool(request, ("take the snapshot", POOL), move |client, context| {
+            let question = question.clone();
+            async move { client.snapshot(context, question).await }
         })
         .await
     }

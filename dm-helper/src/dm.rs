@@ -110,7 +110,9 @@ impl DeviceTable for KernelTable {
             Err(error) if errno(&error) == Errno::NXIO.raw_os_error() => return Ok(None),
             Err(error) => return Err(at(Step::ReadTable)(error)),
         };
-        if info.uuid().is_none_or(|uuid| uuid.as_bytes() != name.uuid().as_bytes()) {
+        let uuid = info.uuid().map(DmUuid::as_bytes);
+        let is = |ours: &str| uuid == Some(ours.as_bytes());
+        if !is(&name.uuid()) && !is(&name.handed_out_uuid()) {
             return Err(failure(Step::ReadTable, Errno::EXIST));
         }
         Ok(Some(device(&info)))
@@ -135,7 +137,8 @@ impl DeviceTable for KernelTable {
     }
 
     fn create(&mut self, name: DeviceName, target: &Target, access: Access) -> Stepped<Device> {
-        let (text, uuid) = (name.to_string(), name.uuid());
+        let text = name.to_string();
+        let uuid = if target.handed_out { name.handed_out_uuid() } else { name.uuid() };
         let id = DevId::Name(dm_name(&text)?);
         let flags = match access {
             Access::ReadWrite => DmFlags::empty(),

@@ -7,6 +7,7 @@ use airlock_policy::errand::{Answer, Errand, ThinDevice};
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::name::{DeviceName, RequestId, ThinId};
 use airlock_protocol::not_done::{NotDone, Refusal, Step, StepFailure};
+use rustix::io::Errno;
 use tokio::sync::mpsc::WeakUnboundedSender;
 
 use crate::audit::{self, Peer};
@@ -121,15 +122,17 @@ impl Helper {
         }
     }
 
-    /// Brings a thin device up, in the size that every volume of the pool has.
+    /// Brings a thin device up, in its own size, which mostly is that of every volume of the pool.
     pub(crate) fn bring_up_thin(
         &mut self,
         thin: ThinId,
         access: Access,
+        handed_out: bool,
     ) -> Result<(ThinDevice, bool), NotDone> {
         let pool = self.pool_device()?;
         let Some(record) = self.book().pool() else { return refuse(Refusal::PoolDown) };
-        let target = Target::thin(pool.number, thin, record.volume_sectors);
+        let sectors = self.book().sectors(thin).unwrap_or(record.volume_sectors);
+        let target = Target { handed_out, ..Target::thin(pool.number, thin, sectors) };
         let (device, made) = self.bring_up(DeviceName::Thin(thin), &target, access)?;
         Ok((ThinDevice { thin, minor: device.number.minor }, made))
     }
@@ -148,6 +151,16 @@ impl Helper {
             Some(device) if device.live => Ok(device),
             Some(_) | None => refuse(Refusal::PoolDown),
         }
+    }
+}
+
+/// The refusal that a failure for want of somebody letting go of a device is.
+pub(crate) fn held_if_busy(failure: NotDone) -> NotDone {
+    match failure {
+        NotDone::Failed(StepFailure { errno, .. }) if errno == Errno::BUSY.raw_os_error() => {
+            NotDone::Refused(Refusal::Held)
+        }
+        NotDone::Failed(_) | NotDone::Refused(_) | NotDone::Stopping => failure,
     }
 }
 

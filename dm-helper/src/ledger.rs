@@ -18,7 +18,7 @@ use airlock_protocol::not_done::{Step, StepFailure};
 use rustix::fs::{Mode, OFlags};
 
 pub use book::{Book, Contradiction, Thing};
-pub use record::{Change, Contents, Intent, Layer, PoolRecord, Record, Snapshot, Volume};
+pub use record::{Change, Contents, Intent, Layer, OwnSize, PoolRecord, Record, Snapshot, Volume};
 
 use line::BadLine;
 

@@ -7,15 +7,17 @@ mod ensure_pool;
 mod extend_pool;
 mod list_volumes;
 mod map;
+mod mount;
 mod pool_status;
 mod seal_volume;
 mod snapshot;
 mod unmap;
+mod unmount;
 
 use airlock_policy::name::RequestId;
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, ListVolumes, Map, QueryPool,
-    SealVolume, Snapshot, Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, ListVolumes, Map, Mount,
+    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount,
 };
 
 /// What a request says of itself in the log.
@@ -57,6 +59,8 @@ verbs! {
     Snapshot     "snapshot"      it => it.name;
     Map          "map"           it => it.name;
     Unmap        "unmap"         it => it.name;
+    Mount        "mount"         it => it.name;
+    Unmount      "unmount"       it => it.name;
     DeleteVolume "delete_volume" it => match &it.target {
         Target::Volume(volume) => volume.to_string(),
         Target::Snapshot(name) => name.to_string(),

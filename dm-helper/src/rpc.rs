@@ -7,8 +7,8 @@ use airlock_protocol::PROTOCOL;
 use airlock_protocol::not_done::{NotDone, Refusal};
 use airlock_protocol::reply::{Inventory, LayerState, Mapped, Outcome, PoolStatus, Welcome};
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
-    QueryPool, SealVolume, Snapshot, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
+    QueryPool, SealVolume, Snapshot, Unmap, Unmount,
 };
 use airlock_protocol::service::DmHelper;
 use airlock_protocol::wire;
@@ -67,6 +67,14 @@ impl DmHelper for Session {
     }
 
     async fn unmap(self, _: Context, request: Unmap) -> Result<Outcome, NotDone> {
+        self.0.run(request, self.1).await
+    }
+
+    async fn mount(self, _: Context, request: Mount) -> Result<Mapped, NotDone> {
+        self.0.run(request, self.1).await
+    }
+
+    async fn unmount(self, _: Context, request: Unmount) -> Result<Outcome, NotDone> {
         self.0.run(request, self.1).await
     }
 

@@ -81,6 +81,30 @@ pub enum Errand {
         /// The size that it is to have at least, in bytes.
         bytes: u64,
     },
+    /// Mounts a snapshot that was never handed out, onto its directory beneath
+    /// [`MOUNTS`](crate::name::MOUNTS). That it is mounted there already is as well. Answered by
+    /// [`Answer::Done`].
+    Mount {
+        /// The snapshot's device.
+        device: ThinDevice,
+        /// The directory's name.
+        name: SnapshotName,
+        /// Whether nothing is to be written.
+        read_only: bool,
+    },
+    /// Unmounts a snapshot: never by force, never lazily. That it is not mounted is as well.
+    Unmount {
+        /// The snapshot's device.
+        device: ThinDevice,
+        /// The directory's name.
+        name: SnapshotName,
+    },
+    /// Grows the ext4 of a snapshot that was never handed out to its device's size. Answered by
+    /// [`Answer::Done`].
+    Grow {
+        /// The snapshot's device.
+        device: ThinDevice,
+    },
 }
 
 /// A thin device of ours: its number in the pool, which its devicemapper name and uuid are made
@@ -228,6 +252,10 @@ stages! {
     UnknownErrand = 22 "understand the errand";
     TooMany       = 23 "take one more extraction";
     PoolGrow      = 30 "grow a backing file of the pool";
+    Attach        = 31 "mount the snapshot";
+    Detach        = 32 "unmount the snapshot";
+    MountPoint    = 33 "make the directory that the snapshot is mounted on";
+    Grow          = 34 "grow the snapshot's filesystem with resize2fs";
 }
 
 /// The bytes are not a message that airlock writes.

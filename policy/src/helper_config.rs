@@ -97,6 +97,8 @@ pub struct NodeConfig {
 pub struct LimitsConfig {
     /// Volumes and snapshots in the ledger, 1 to 16,000,000.
     pub volumes: u32,
+    /// The largest snapshot, 64 MiB to 16 TiB.
+    pub snapshot_size: ByteSize,
     /// Extractions at the same time, 1 to 64.
     pub extractions: u32,
     /// How long one extraction may take, in seconds, 1 to 86,400.
@@ -165,6 +167,7 @@ impl Default for LimitsConfig {
         let archive = ArchiveLimits::default();
         Self {
             volumes: 100_000,
+            snapshot_size: ByteSize::gib(100),
             extractions: 4,
             extract_seconds: 1800,
             device_seconds: 10,
@@ -257,6 +260,8 @@ impl NodeConfig {
 impl LimitsConfig {
     fn check(&self) -> Result<(), InvalidConfig> {
         require((1..=16_000_000).contains(&self.volumes), "limits.volumes", "1 to 16000000")?;
+        let snapshot = (ByteSize::mib(64)..=ByteSize::gib(16_384)).contains(&self.snapshot_size);
+        require(snapshot, "limits.snapshot_size", "64 MiB to 16384 GiB")?;
         require((1..=64).contains(&self.extractions), "limits.extractions", "1 to 64")?;
         require(
             (1..=86_400).contains(&self.extract_seconds),

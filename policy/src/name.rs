@@ -20,6 +20,9 @@ pub enum InvalidName {
 /// named after a name of ours ([`DeviceName`]), so this is for people.
 pub const MAX_NAME: usize = 128;
 
+/// Where snapshots are mounted, each on the directory of its name.
+pub const MOUNTS: &str = "/run/airlock/mnt";
+
 fn check_name(text: &str) -> Result<(), InvalidName> {
     if text.is_empty() || text.len() > MAX_NAME {
         return Err(InvalidName::Length(text.len()));
@@ -155,7 +158,7 @@ impl fmt::Display for ThinId {
 
 /// The name and uuid of a devicemapper device of ours, derived, never taken from a request.
 ///
-/// The longest is `airlock-v` and 6 hex digits: 15 bytes, and a uuid of 23: both below
+/// The longest is `airlock-v` and 6 hex digits: 15 bytes, and a uuid of 27: both below
 /// the 127 that `DM_NAME_LEN` and the 128 that `DM_UUID_LEN` leave (linux/dm-ioctl.h).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum DeviceName {
@@ -169,6 +172,12 @@ impl DeviceName {
     /// The uuid. Its prefix says that a device is airlock's.
     pub fn uuid(self) -> String {
         format!("AIRLOCK-{self}")
+    }
+
+    /// The uuid of a device that is handed out: by it udev tells whose the node is, from the first
+    /// event on.
+    pub fn handed_out_uuid(self) -> String {
+        format!("AIRLOCK-OUT-{self}")
     }
 
     /// Whether a device of this name is airlock's, and which.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use crate::errand::Envelope;
 use crate::limit::{ArchiveLimits, Setuid};
-use crate::name::RequestId;
+use crate::name::{RequestId, SnapshotName};
 
 /// The worker's name, as its first argument and as its file's.
 pub const WORKER: &str = "airlock-dm-worker";
@@ -21,8 +21,13 @@ pub const BLOB: i32 = 4;
 pub const REPORTS: i32 = 5;
 /// [`Job::Extract`]: the user namespace to live in.
 pub const USER_NAMESPACE: i32 = 6;
-/// [`Job::Format`] and [`Job::Check`]: the device, open for what the tool does with it.
+/// [`Job::Format`], [`Job::Check`], [`Job::Grow`] and [`Job::Mount`]: the device, as a descriptor
+/// that only names it.
 pub const DEVICE: i32 = 3;
+/// [`Job::Mount`]: the directory to mount on.
+pub const MOUNT_POINT: i32 = 4;
+/// [`Job::Unmount`]: the folder of all mounts.
+pub const MOUNTS: i32 = 3;
 /// [`Job::HoldNamespace`]: a socket on which one byte says that the namespace is there.
 pub const READY: i32 = 3;
 
@@ -40,6 +45,15 @@ pub enum Job {
     Format,
     /// Runs `thin_check` on a device.
     Check,
+    /// Runs resize2fs on a device.
+    Grow,
+    /// Mounts a device. Its exit code is the kernel's errno, 0 for none.
+    Mount {
+        /// Whether nothing is to be written.
+        read_only: bool,
+    },
+    /// Unmounts the directory of this name, and removes it. Likewise.
+    Unmount(SnapshotName),
     /// Extracts a blob into a mount.
     Extract(ExtractOrder),
 }
@@ -64,6 +78,9 @@ impl Job {
     /// The arguments of a worker, its name first.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = vec![WORKER.to_owned(), self.word().to_owned()];
+        if let Self::Unmount(name) = self {
+            arguments.push(name.to_string());
+        }
         if let Self::Extract(ExtractOrder { envelope, limits, memory }) = self {
             let Envelope { number, request } = envelope;
             let ArchiveLimits { entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid } =
@@ -95,6 +112,10 @@ impl Job {
             ["hold-namespace"] => Ok(Self::HoldNamespace),
             ["format"] => Ok(Self::Format),
             ["check"] => Ok(Self::Check),
+            ["grow"] => Ok(Self::Grow),
+            ["mount"] => Ok(Self::Mount { read_only: false }),
+            ["mount-read-only"] => Ok(Self::Mount { read_only: true }),
+            ["unmount", name] => name.parse().map(Self::Unmount).map_err(|_invalid| InvalidOrder),
             ["extract", request, numbers @ ..] => {
                 ExtractOrder::parse(request, numbers).map(Self::Extract)
             }
@@ -108,6 +129,10 @@ impl Job {
             Self::HoldNamespace => "hold-namespace",
             Self::Format => "format",
             Self::Check => "check",
+            Self::Grow => "grow",
+            Self::Mount { read_only: false } => "mount",
+            Self::Mount { read_only: true } => "mount-read-only",
+            Self::Unmount(_) => "unmount",
             Self::Extract(_) => "extract",
         }
     }
@@ -148,7 +173,10 @@ mod tests {
 
     #[test]
     fn every_job_is_read_as_it_was_written() {
-        for job in [Job::HoldNamespace, Job::Format, Job::Check, extract()] {
+        let name = "web".parse().unwrap();
+        let mounts = [Job::Mount { read_only: true }, Job::Mount { read_only: false }];
+        let tools = [Job::HoldNamespace, Job::Format, Job::Check, Job::Grow];
+        for job in tools.into_iter().chain(mounts).chain([Job::Unmount(name), extract()]) {
             let words = job.arguments();
             let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
             assert_eq!(Job::parse(&words), Ok(job));
@@ -162,7 +190,13 @@ mod tests {
         for length in 0..words.len() {
             assert_eq!(Job::parse(&words[..length]), Err(InvalidOrder));
         }
-        for extra in [&["format", "x"][..], &["extract", "R"], &["--help"]] {
+        for extra in [
+            &["format", "x"][..],
+            &["unmount", "../x"],
+            &["unmount"],
+            &["extract", "R"],
+            &["--help"],
+        ] {
             assert_eq!(Job::parse(extra), Err(InvalidOrder));
         }
     }

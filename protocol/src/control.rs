@@ -142,6 +142,12 @@ pub struct Activation {
     pub name: Option<SnapshotName>,
     /// Whether the device refuses writes.
     pub read_only: bool,
+    /// Whether it is mounted on the host, instead of being handed out as a device.
+    #[serde(default)]
+    pub mount: bool,
+    /// The size that it and its filesystem are to have, in bytes; its image's where absent.
+    #[serde(default)]
+    pub bytes: Option<u64>,
 }
 
 /// Waits for news of a run.

@@ -165,6 +165,10 @@ refusals! {
     NotSealed        "volume.not_sealed"     "the image's volume is not sealed";
     OtherLayer       "layer.other"           "another layer is being extracted into the volume";
     OtherSnapshot    "snapshot.other"        "the name is another snapshot's";
+    SnapshotSize     "snapshot.size"         "the size is less than the volume's or more than the configuration allows";
+    NotGrown         "snapshot.not_grown"    "the snapshot was not grown to its size";
+    HandedOut        "snapshot.handed_out"   "the device was handed out, and who wrote to it since is unknown: the host does not mount it";
+    Mounted          "snapshot.mounted"      "the snapshot is mounted on the host, and so not handed out as a device";
     Mapped           "volume.mapped"         "the device is mapped";
     Held             "volume.held"           "somebody holds the device open";
     HasChildren      "volume.has_children"   "other volumes or snapshots were made from it";

@@ -123,7 +123,7 @@ pub struct AppliedLayer {
     pub layout: LayoutFacts,
 }
 
-/// A snapshot's block device.
+/// A snapshot's block device, handed out or mounted.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mapped {
@@ -216,4 +216,8 @@ pub struct SnapshotItem {
     pub image: ChainId,
     /// Whether its device refuses writes.
     pub read_only: bool,
+    /// Whether it is given out by `mount`, and not as a device.
+    pub mounts: bool,
+    /// Its size in bytes, where that is not its volume's.
+    pub bytes: Option<u64>,
 }

@@ -72,6 +72,8 @@ requests! {
         image: ChainId,
         /// Whether its device refuses writes.
         read_only: bool,
+        /// The size that it and its filesystem are to have, in bytes; its volume's where absent.
+        bytes: Option<u64>,
     }
     /// Asks for a snapshot's device.
     Map {
@@ -80,6 +82,16 @@ requests! {
     }
     /// Asks for a snapshot's device to go.
     Unmap {
+        /// The snapshot.
+        name: SnapshotName,
+    }
+    /// Asks for a snapshot to be mounted.
+    Mount {
+        /// The snapshot.
+        name: SnapshotName,
+    }
+    /// Asks for a snapshot to be unmounted.
+    Unmount {
         /// The snapshot.
         name: SnapshotName,
     }

@@ -11,8 +11,8 @@
 use crate::not_done::NotDone;
 use crate::reply::{Inventory, LayerState, Mapped, Outcome, PoolStatus, Welcome};
 use crate::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
-    QueryPool, SealVolume, Snapshot, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
+    QueryPool, SealVolume, Snapshot, Unmap, Unmount,
 };
 
 #[tarpc::service]
@@ -89,16 +89,18 @@ pub trait DmHelper {
     /// Takes a thin snapshot of an image's sealed volume.
     ///
     /// - **Changes:** one thin device in the pool, one entry in the ledger.
-    /// - **Checks:** the volume is sealed and looks like a root filesystem; the pool is not full.
-    /// - **Again:** answers `AlreadyThere` for the same image and mode; refuses the name for
-    ///   another.
+    ///   Where a size is asked for, a worker grows its ext4 before anybody is handed the device.
+    /// - **Checks:** the volume is sealed and looks like a root filesystem; the pool is not full; the
+    ///   size is at least the volume's and at most the configuration's.
+    /// - **Again:** answers `AlreadyThere` for the same image, mode and size; refuses the name for
+    ///   another. One that a crash left half grown is taken anew.
     /// - **Undone by:** `delete_volume`.
     async fn snapshot(request: Snapshot) -> Result<Outcome, NotDone>;
 
     /// Makes a snapshot's block device appear, as `/dev/airlock/NAME`.
     ///
     /// - **Changes:** one device in the device table, its node's owner and mode, one link.
-    /// - **Checks:** the snapshot is in the ledger.
+    /// - **Checks:** the snapshot is in the ledger, and not given out by `mount`.
     /// - **Again:** answers the same device.
     /// - **Undone by:** `unmap`.
     async fn map(request: Map) -> Result<Mapped, NotDone>;
@@ -110,6 +112,24 @@ pub trait DmHelper {
     /// - **Again:** answers `AlreadyThere`.
     /// - **Undone by:** `map`.
     async fn unmap(request: Unmap) -> Result<Outcome, NotDone>;
+
+    /// Mounts a snapshot on the host, as `/run/airlock/mnt/NAME`, instead of handing its device out.
+    ///
+    /// - **Changes:** one device in the device table, one directory, one mount: `nosuid`, `nodev`, and
+    ///   read-only where the snapshot is.
+    /// - **Checks:** the device was never handed out writable: the host parses no disk that a stranger
+    ///   wrote. From here until `unmount` it is not handed out.
+    /// - **Again:** answers the same mount; after a reboot, mounts it again.
+    /// - **Undone by:** `unmount`.
+    async fn mount(request: Mount) -> Result<Mapped, NotDone>;
+
+    /// Unmounts a snapshot. Its data stays.
+    ///
+    /// - **Changes:** the mount, its directory and the device are gone.
+    /// - **Checks:** nobody uses it: never by force, never lazily.
+    /// - **Again:** answers `AlreadyThere`.
+    /// - **Undone by:** `mount`.
+    async fn unmount(request: Unmount) -> Result<Outcome, NotDone>;
 
     /// Deletes a volume or a snapshot, for good.
     ///

@@ -20,8 +20,8 @@ use airlock_protocol::reply::{
     PoolStatus, PoolUsage, SnapshotItem, VolumeItem, VolumeState, Welcome, What,
 };
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
-    QueryPool, SealVolume, Snapshot, Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
+    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,7 +68,12 @@ fn requests(golden: &mut Golden) {
     });
     golden.add(&SealVolume { request: request.clone(), volume });
     let read_only = true;
-    golden.add(&Snapshot { request: request.clone(), name: name(), image: volume, read_only });
+    for bytes in [None, Some(1 << 36)] {
+        let request = request.clone();
+        golden.add(&Snapshot { request, name: name(), image: volume, read_only, bytes });
+    }
+    golden.add(&Mount { request: request.clone(), name: name() });
+    golden.add(&Unmount { request: request.clone(), name: name() });
     golden.add(&Map { request: request.clone(), name: name() });
     golden.add(&Unmap { request: request.clone(), name: name() });
     golden.add(&DeleteVolume { request: request.clone(), target: Target::Volume(volume) });
@@ -115,8 +120,13 @@ fn inventory() -> Inventory {
     let volume = |state, layer| {
         What::Volume(VolumeItem { volume: chain("v"), parent: Some(chain("p")), state, layer })
     };
-    let snapshot =
-        What::Snapshot(SnapshotItem { name: name(), image: chain("v"), read_only: false });
+    let snapshot = What::Snapshot(SnapshotItem {
+        name: name(),
+        image: chain("v"),
+        read_only: false,
+        mounts: true,
+        bytes: Some(9),
+    });
     let thin = ThinId::try_from(163).unwrap();
     let items = [
         volume(VolumeState::Building, None),
@@ -160,6 +170,8 @@ fn an_item_of_the_inventory_never_fills_a_frame() {
             name: longest.parse().unwrap(),
             image: chain("v"),
             read_only: false,
+            mounts: false,
+            bytes: Some(u64::MAX),
         }),
         minor: Some(u32::MAX),
     };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use airlock_dm_launcher::errand::{Desk, extract};
 use airlock_dm_launcher::program::Program;
 use airlock_dm_launcher::startup::user_namespace;
-use airlock_dm_launcher::worker::Worker;
+use airlock_dm_launcher::worker::{Judge, Worker};
 use airlock_policy::errand::{Answer, Envelope, Stage};
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::name::RequestId;
@@ -56,8 +56,8 @@ pub fn envelope() -> Envelope {
 
 /// Formats a device as airlock's base volume is formatted, by the real worker.
 pub fn format(desk: &Desk, device: &Loop) -> Answer {
-    let how = (envelope(), Stage::Format, Duration::from_mins(1));
-    Worker::start_tool(&desk.worker, &Job::Format, device.as_fd(), how).unwrap().conclude()
+    let how = (envelope(), Judge::ByExit(Stage::Format), Duration::from_mins(1));
+    Worker::start_tool(&desk.worker, &Job::Format, &[device.as_fd()], how).unwrap().conclude()
 }
 
 /// A new filesystem as airlock makes it.

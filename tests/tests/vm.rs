@@ -140,6 +140,12 @@ fn a_pool_grows_while_a_snapshot_is_written_to_and_through_kills() {
 }
 
 #[test]
+fn a_mounted_snapshot_is_safe_busy_and_back_and_a_grown_one_is_whole() {
+    put_small();
+    Guest::new().passes("mounts");
+}
+
+#[test]
 fn a_full_disk_fails_one_download_and_harms_no_other() {
     put_small();
     put_large();

@@ -234,6 +234,12 @@ pub(crate) struct ActivationArgs {
     /// Make a device that refuses writes
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Mount it beneath /run/airlock/mnt, nosuid and nodev, instead of handing out a device
+    #[arg(long)]
+    pub(crate) mount: bool,
+    /// Grow it and its filesystem to this size, such as 20GiB [default: the image's]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) size: Option<ByteSize>,
 }
 
 /// How to list.

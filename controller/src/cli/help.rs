@@ -43,6 +43,7 @@ help! {
     /// `activate`.
     ACTIVATE = "airlock-activate(1)"
 "  $ airlock activate golang:2 --name web
+  $ airlock activate golang:2 --name web --mount --size 20GiB
   $ dev=$(airlock activate 9c1e4f0a77d2 --read-only)";
     /// `run`.
     RUN = "airlock-run(1)"

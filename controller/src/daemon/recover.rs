@@ -64,13 +64,16 @@ impl Daemon {
         self.map_all().await;
     }
 
-    /// Makes the devices of all active snapshots appear again.
+    /// Makes the devices of all active snapshots appear again, or mounts them.
     async fn map_all(&self) {
         let request = internal_request();
         let Ok(all) = self.world().store.read(snapshot::all).await else { return };
+        // Mounted before, mounted again: a reboot ends mounts, and the helper knows which there were.
+        let shown = self.shown(&request).await;
         let (mut mapped, mut failed) = (0_u32, 0_u32);
         for snapshot in all.iter().filter(|snapshot| !snapshot.leaving) {
-            match self.world().helper.map(&request, snapshot.name.clone()).await {
+            let (mounts, _) = shown.get(&snapshot.name).copied().unwrap_or_default();
+            match self.world().give_out(&snapshot.name, mounts, &request).await {
                 Ok(_) => mapped = mapped.saturating_add(1),
                 Err(error) => {
                     failed = failed.saturating_add(1);

@@ -22,6 +22,7 @@ impl Daemon {
         request: RequestId,
     ) -> Result<SnapshotView, Fault> {
         let _turn = self.world().locks.hold(name.as_str()).await;
+        let shown = self.shown(&request).await.get(&name).map(|(mounts, _)| (*mounts, false));
         let asked = name.clone();
         let marked = self.world().store.write(move |tx| {
             let Some(row) = snapshot::find(tx, asked.as_str())? else {
@@ -35,7 +36,7 @@ impl Daemon {
                 )
                 .next("airlock runs")));
             }
-            let view = snapshots::view(tx, &row, false)?;
+            let view = snapshots::view(tx, &row, shown)?;
             snapshot::set_leaving(tx, asked.as_str(), true)?;
             Ok(Ok(view))
         });
@@ -52,8 +53,8 @@ impl Daemon {
         request: &RequestId,
     ) -> Result<(), Fault> {
         let helper = &self.world().helper;
-        match helper.unmap(request, name.clone()).await {
-            Ok(_) => {}
+        match self.world().release(name, request).await {
+            Ok(()) => {}
             Err(error) if error.refusal() == Some(Refusal::NoSuchSnapshot) => {}
             Err(error) => {
                 if error.refusal().is_some() {
@@ -92,14 +93,17 @@ impl Daemon {
             return told;
         }
         told.message = format!("{name} is in use");
-        let Ok(mapped) = self.world().helper.map(request, name.clone()).await else { return told };
+        let (mounts, _) = self.shown(request).await.get(name).copied().unwrap_or_default();
+        let Ok(mapped) = self.world().give_out(name, mounts, request).await else { return told };
         let minor = mapped.minor;
         let held = tokio::task::spawn_blocking(move || holders::of(minor)).await;
         for holder in held.unwrap_or_default() {
             told = told.fact("held by", holder);
         }
-        let device = crate::flow::device_of(name);
-        told.remedy = vec![format!("umount {device}"), format!("airlock deactivate {name}")];
+        told.remedy = vec![format!("airlock deactivate {name}")];
+        if !mounts {
+            told.remedy.insert(0, format!("umount {}", crate::flow::device_of(name, false)));
+        }
         told
     }
 

@@ -125,7 +125,7 @@ impl Daemon {
 
     /// A snapshot's size is asked of the helper, which makes its device appear: it is active.
     async fn adopt_snapshot(&self, found: SnapshotItem, request: &RequestId) -> Ended {
-        let SnapshotItem { name, image: chain_id, read_only } = found;
+        let SnapshotItem { name, image: chain_id, read_only, mounts, bytes: _ } = found;
         let store = &self.world().store;
         let image = store.read(move |tx| reconcile::image_of_volume(tx, chain_id)).await;
         let image = match image {
@@ -133,7 +133,7 @@ impl Daemon {
             Ok(None) => return Ended::Lost(UNKNOWN_SNAPSHOT.to_owned()),
             Err(error) => return error.into(),
         };
-        let mapped = match self.world().helper.map(request, name.clone()).await {
+        let mapped = match self.world().give_out(&name, mounts, request).await {
             Ok(mapped) => mapped,
             Err(error) => {
                 let told = error.fault("map the snapshot");

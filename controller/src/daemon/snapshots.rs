@@ -1,10 +1,10 @@
 //! Snapshots as people see them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_protocol::control::{ErrorClass, Fault, Listing, SnapshotView};
-use airlock_protocol::reply::What;
+use airlock_protocol::reply::{Item, What};
 use rusqlite::Transaction;
 
 use super::{Daemon, page};
@@ -13,18 +13,20 @@ use crate::flow::{device_of, name_of};
 use crate::store::snapshot::SnapshotRow;
 use crate::store::{StoreFault, image, snapshot};
 
-/// A snapshot with its image's name.
+/// A snapshot with its image's name; what the helper says of it is whether it mounts it, and whether
+/// its device is there.
 pub(super) fn view(
     tx: &Transaction<'_>,
     row: &SnapshotRow,
-    mapped: bool,
+    shown: Option<(bool, bool)>,
 ) -> Result<SnapshotView, StoreFault> {
     let image = image::find(tx, row.image)?.ok_or(StoreFault::Unreadable("snapshots.image"))?;
+    let (mounts, mapped) = shown.unwrap_or_default();
     Ok(SnapshotView {
         name: row.name.clone(),
         image: name_of(tx, &image)?,
         digest: row.image,
-        device: device_of(&row.name),
+        device: device_of(&row.name, mounts),
         mapped,
         read_only: row.read_only,
         bytes: row.bytes,
@@ -45,12 +47,12 @@ impl Daemon {
         after: Option<String>,
         request: &RequestId,
     ) -> Result<Listing<SnapshotView>, Fault> {
-        let mapped = self.mapped(request).await;
+        let shown = self.shown(request).await;
         let listed = self.world().store.read(move |tx| {
             let rows = snapshot::page(tx, after.as_deref().unwrap_or(""), page::ROWS)?;
             let is_all = rows.len() < usize::try_from(page::ROWS).unwrap_or(0);
             let items: Result<Vec<_>, _> =
-                rows.iter().map(|row| view(tx, row, mapped.contains(&row.name))).collect();
+                rows.iter().map(|row| view(tx, row, shown.get(&row.name).copied())).collect();
             Ok((items?, is_all))
         });
         let (items, is_all) = listed.await.map_err(|error| error.fault())?;
@@ -63,25 +65,26 @@ impl Daemon {
         name: SnapshotName,
         request: &RequestId,
     ) -> Result<SnapshotView, Fault> {
-        let mapped = self.mapped(request).await.contains(&name);
+        let shown = self.shown(request).await.get(&name).copied();
         let found = self.world().store.read(move |tx| {
             snapshot::find(tx, name.as_str())?
-                .map(|row| view(tx, &row, mapped))
+                .map(|row| view(tx, &row, shown))
                 .transpose()
                 .map(|found| found.ok_or_else(|| unknown(&name)))
         });
         found.await.map_err(|error| error.fault())?
     }
 
-    /// The snapshots whose devices are there, as the helper says; none if it does not answer.
-    async fn mapped(&self, request: &RequestId) -> HashSet<SnapshotName> {
+    /// Of each snapshot, whether the helper mounts it, and whether its device is there; nothing if it
+    /// does not answer.
+    pub(super) async fn shown(&self, request: &RequestId) -> HashMap<SnapshotName, (bool, bool)> {
         let items = self.world().helper.inventory(request).await.unwrap_or_default();
-        let names = items.into_iter().filter(|item| item.minor.is_some()).map(|item| item.what);
-        names
-            .filter_map(|what| match what {
-                What::Snapshot(snapshot) => Some(snapshot.name),
-                What::Volume(_) => None,
-            })
-            .collect()
+        let of = |item: Item| match item.what {
+            What::Snapshot(snapshot) => {
+                Some((snapshot.name, (snapshot.mounts, item.minor.is_some())))
+            }
+            What::Volume(_) => None,
+        };
+        items.into_iter().filter_map(of).collect()
     }
 }

@@ -5,10 +5,10 @@
 //! record before the snapshot is taken, so none is ever without an owner.
 
 use airlock_policy::digest::{ChainId, Digest};
-use airlock_policy::name::SnapshotName;
+use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_protocol::control::ErrorClass;
 use airlock_protocol::not_done::Refusal;
-use airlock_protocol::reply::Outcome;
+use airlock_protocol::reply::{Mapped, Outcome};
 use airlock_protocol::request::Target;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,12 @@ pub struct ActivateInput {
     pub read_only: bool,
     /// Whether it is the image's default snapshot.
     pub is_default: bool,
+    /// Whether it is mounted on the host, instead of being handed out as a device.
+    #[serde(default)]
+    pub mount: bool,
+    /// The size that it is to have, where that is not its image's.
+    #[serde(default)]
+    pub bytes_asked: Option<u64>,
 }
 
 /// What an activation finds out.
@@ -126,8 +132,8 @@ impl Machine for Activate {
         }
         // Nobody was told of the device yet.
         let (helper, name) = (&world.helper, &step.input.name);
-        let gone = match helper.unmap(&step.request, name.clone()).await {
-            Ok(_) => helper.delete_volume(&step.request, Target::Snapshot(name.clone())).await,
+        let gone = match world.release(name, &step.request).await {
+            Ok(()) => helper.delete_volume(&step.request, Target::Snapshot(name.clone())).await,
             Err(error) => Err(error),
         };
         match gone {
@@ -135,6 +141,32 @@ impl Machine for Activate {
             Err(gone) if gone.refusal() == Some(Refusal::NoSuchSnapshot) => {}
             Err(error) => tracing::warn!(%name, %error, "a snapshot could not be taken back"),
         }
+    }
+}
+
+impl World {
+    /// Makes a snapshot's device appear, or mounts it on the host.
+    pub(crate) async fn give_out(
+        &self,
+        name: &SnapshotName,
+        mount: bool,
+        request: &RequestId,
+    ) -> Result<Mapped, HelperFault> {
+        if mount {
+            self.helper.mount(request, name.clone()).await
+        } else {
+            self.helper.map(request, name.clone()).await
+        }
+    }
+
+    /// Ends either.
+    pub(crate) async fn release(
+        &self,
+        name: &SnapshotName,
+        request: &RequestId,
+    ) -> Result<(), HelperFault> {
+        self.helper.unmount(request, name.clone()).await?;
+        self.helper.unmap(request, name.clone()).await.map(drop)
     }
 }
 
@@ -152,7 +184,11 @@ async fn check_snapshot(world: &World, step: &mut Step<'_, Activate>) -> Answer 
     if let Some(conflict) = conflict(&record, input) {
         return Err(StepFault::Abort(conflict));
     }
-    match world.helper.map(&step.request, input.name.clone()).await {
+    if let Some(bytes) = input.bytes_asked.filter(|bytes| bytes / 4096 != record.bytes / 4096) {
+        let taken = format!("{} has {} bytes, not {bytes}", input.name, record.bytes);
+        return Err(StepFault::Abort(other(input, taken)));
+    }
+    match world.give_out(&input.name, input.mount, &step.request).await {
         Ok(mapped) => {
             step.data.held = mapped.outcome == Outcome::AlreadyThere;
             step.data.bytes = Some(mapped.bytes);
@@ -194,19 +230,27 @@ fn conflict(
         );
     }
     let mode = |read_only| if read_only { "read-only" } else { "writable" };
-    (record.read_only != asked.read_only).then(|| {
-        conflict(format!("{name} is active and {}", mode(record.read_only)))
-            .next(format!("airlock activate {} --name OTHER", asked.image.short()))
-            .next(format!("airlock deactivate {name}"))
-    })
+    (record.read_only != asked.read_only)
+        .then(|| other(asked, format!("{name} is active and {}", mode(record.read_only))))
+}
+
+/// The fault of a snapshot that is there, of the same image, and is not what is asked for.
+fn other(asked: &ActivateInput, message: String) -> airlock_protocol::control::Fault {
+    fault(ErrorClass::Conflict, "snapshot.other", message)
+        .fact("snapshot", asked.name.to_string())
+        .fact("image", asked.image.to_string())
+        .next(format!("airlock activate {} --name OTHER", asked.image.short()))
+        .next(format!("airlock deactivate {}", asked.name))
 }
 
 async fn create_snapshot(world: &World, step: &mut Step<'_, Activate>) -> Answer {
-    let ActivateInput { name, volume, read_only, .. } = step.input;
-    let taken = world.helper.snapshot(&step.request, name.clone(), *volume, *read_only).await;
+    let ActivateInput { name, volume, read_only, mount, bytes_asked, .. } = step.input;
+    let helper = &world.helper;
+    let taken =
+        helper.snapshot(&step.request, name.clone(), *volume, (*read_only, *bytes_asked)).await;
     let taken = taken.map_err(|error| failed(&error, step))?;
     step.data.is_ours |= taken == Outcome::Done;
-    let mapped = world.helper.map(&step.request, name.clone()).await;
+    let mapped = world.give_out(name, *mount, &step.request).await;
     let mapped = mapped.map_err(|error| failed(&error, step))?;
     step.data.bytes = Some(mapped.bytes);
     step.data.minor = Some(mapped.minor);

@@ -174,10 +174,13 @@ fn activation_of(
         volume: image.chain_id,
         read_only: asked.read_only,
         is_default: asked.name.is_none(),
+        mount: asked.mount,
+        bytes_asked: asked.bytes,
     };
     if let Some(other) = flow::active(tx, Activate::NAME, name.as_str())? {
         let theirs: ActivateInput = serde_json::from_str(&other.input)?;
-        if (theirs.image, theirs.read_only) != (digest, asked.read_only) {
+        let theirs_is = (theirs.image, theirs.read_only, theirs.mount, theirs.bytes_asked);
+        if theirs_is != (digest, asked.read_only, asked.mount, asked.bytes) {
             return Ok(Err(fault(
                 ErrorClass::Conflict,
                 "snapshot.other",

@@ -1,6 +1,6 @@
 //! How a run begins, and how an operator ends it.
 
-use airlock_policy::name::{RequestId, SnapshotName};
+use airlock_policy::name::{MOUNTS, RequestId, SnapshotName};
 use airlock_policy::source::Source;
 use airlock_protocol::control::{Activation, ErrorClass, Fault, RunId, RunKind, Work};
 use rusqlite::Transaction;
@@ -157,9 +157,10 @@ fn download_of(source: Source, request: &str) -> Result<NewFlow, StoreFault> {
 
 /// What two runs have in common that would do the same.
 fn key(kind: RunKind, object: &str, activation: Option<&Activation>) -> String {
-    let Activation { name, read_only } = activation.cloned().unwrap_or_default();
+    let Activation { name, read_only, mount, bytes } = activation.cloned().unwrap_or_default();
     let name = name.map(String::from).unwrap_or_default();
-    format!("{} {object} {name} {read_only}", run::kind_name(kind))
+    let how = format!("{read_only} {mount} {}", bytes.unwrap_or_default());
+    format!("{} {object} {name} {how}", run::kind_name(kind))
 }
 
 fn fresh_id(tx: &Transaction<'_>) -> Result<RunId, StoreFault> {
@@ -221,7 +222,7 @@ pub fn image_of(tx: &Transaction<'_>, text: &str) -> Result<Result<ImageRow, Fau
     }))
 }
 
-/// The device of a snapshot.
-pub fn device_of(name: &SnapshotName) -> String {
-    format!("/dev/airlock/{name}")
+/// The device of a snapshot, or where it is mounted.
+pub fn device_of(name: &SnapshotName, mount: bool) -> String {
+    if mount { format!("{MOUNTS}/{name}") } else { format!("/dev/airlock/{name}") }
 }

@@ -185,7 +185,7 @@ async fn the_same_work_that_is_under_way_is_the_same_run() {
     let source = host.file("a.tar", &rootfs("a"));
     let first = up.begin(run_of(&source)).await;
     assert_eq!(up.begin(run_of(&source)).await, first);
-    let read_only = Activation { name: None, read_only: true };
+    let read_only = Activation { read_only: true, ..Activation::default() };
     let other = Work::Run { source, activation: read_only };
     assert_ne!(up.begin(other).await, first);
     up.end(&first).await;

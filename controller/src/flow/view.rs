@@ -151,10 +151,11 @@ fn steps(flows: &[(FlowRow, Vec<StepRow>)]) -> Vec<StepRecord> {
 
 fn result(run: &RunRow, digest: Digest) -> RunResult {
     let tally = run.tally.clone();
+    let mount = run.activation.as_ref().is_some_and(|activation| activation.mount);
     RunResult {
         image: tally.image.unwrap_or_else(|| run.subject.clone()),
         digest,
-        device: tally.snapshot.as_ref().map(device_of),
+        device: tally.snapshot.as_ref().map(|name| device_of(name, mount)),
         snapshot: tally.snapshot,
         device_bytes: tally.device_bytes,
         read_only: run.activation.as_ref().is_some_and(|activation| activation.read_only),

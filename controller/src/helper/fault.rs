@@ -70,7 +70,10 @@ fn class(refusal: Refusal) -> ErrorClass {
         | Refusal::NotFilled
         | Refusal::NotSealed
         | Refusal::OtherLayer
-        | Refusal::OtherSnapshot => ErrorClass::Conflict,
+        | Refusal::OtherSnapshot
+        | Refusal::HandedOut
+        | Refusal::Mounted
+        | Refusal::NotGrown => ErrorClass::Conflict,
         Refusal::NoSuchVolume | Refusal::NoSuchSnapshot | Refusal::BlobAbsent => {
             ErrorClass::NotFound
         }
@@ -81,6 +84,7 @@ fn class(refusal: Refusal) -> ErrorClass {
         | Refusal::ChainDigest
         | Refusal::PoolLimit
         | Refusal::PoolDevices
+        | Refusal::SnapshotSize
         | Refusal::Layer { .. }
         | Refusal::Layout(_) => ErrorClass::Refused,
     }
@@ -102,9 +106,13 @@ fn remedies(refusal: Refusal) -> &'static [&'static str] {
         Refusal::NoSuchVolume | Refusal::BlobAbsent | Refusal::BlobDigest => {
             &["airlock pull SOURCE"]
         }
-        Refusal::Held | Refusal::Mapped | Refusal::NoSuchSnapshot | Refusal::OtherSnapshot => {
-            &["airlock snapshots"]
-        }
+        Refusal::Held
+        | Refusal::Mapped
+        | Refusal::NoSuchSnapshot
+        | Refusal::OtherSnapshot
+        | Refusal::HandedOut
+        | Refusal::Mounted
+        | Refusal::NotGrown => &["airlock snapshots"],
         Refusal::HasChildren => &["airlock images"],
         Refusal::LateDevice => &["airlock doctor", "journalctl -u airlock-dm-helper"],
         Refusal::VolumeFull
@@ -115,6 +123,7 @@ fn remedies(refusal: Refusal) -> &'static [&'static str] {
         | Refusal::NotFilled
         | Refusal::NotSealed
         | Refusal::OtherLayer
+        | Refusal::SnapshotSize
         | Refusal::LayerDigest
         | Refusal::ChainDigest
         | Refusal::Layer { .. }

@@ -16,8 +16,8 @@ use airlock_protocol::reply::{
     PoolStatus, PoolUsage, SnapshotItem, VolumeItem, VolumeState, Welcome, What,
 };
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map,
-    QueryPool, SealVolume, Snapshot, Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
+    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount,
 };
 use airlock_protocol::service::DmHelper;
 use airlock_protocol::wire::transport;
@@ -48,7 +48,18 @@ pub(crate) struct Taken {
     thin: u32,
     image: ChainId,
     read_only: bool,
+    bytes: Option<u64>,
+    pub(crate) mounts: bool,
+    handed_out: bool,
     pub(crate) minor: Option<u32>,
+}
+
+impl Taken {
+    fn appear(&mut self) -> Mapped {
+        let outcome = if self.minor.is_some() { Outcome::AlreadyThere } else { Outcome::Done };
+        let minor = *self.minor.get_or_insert(self.thin);
+        Mapped { outcome, minor, bytes: self.bytes.unwrap_or(10 << 30) }
+    }
 }
 
 #[derive(Debug)]
@@ -268,16 +279,19 @@ impl DmHelper for FakeHelper {
 
     async fn snapshot(self, _: Context, request: Snapshot) -> Result<Outcome, NotDone> {
         let mut state = self.begin("snapshot", true)?;
-        let Snapshot { name, image, read_only, .. } = request;
+        let Snapshot { name, image, read_only, bytes, .. } = request;
         if state.volumes.get(&image).is_none_or(|volume| volume.state != VolumeState::Sealed) {
             return refuse(Refusal::NotSealed);
         }
         if let Some(known) = state.snapshots.get(&name) {
-            let same = (known.image, known.read_only) == (image, read_only);
+            let same = (known.image, known.read_only) == (image, read_only)
+                && (bytes.is_none() || bytes == known.bytes);
             return if same { Ok(Outcome::AlreadyThere) } else { refuse(Refusal::OtherSnapshot) };
         }
         let thin = state.fresh();
-        state.snapshots.insert(name, Taken { thin, image, read_only, minor: None });
+        let (mounts, handed_out, minor) = (false, false, None);
+        let taken = Taken { thin, image, read_only, bytes, mounts, handed_out, minor };
+        state.snapshots.insert(name, taken);
         Ok(Outcome::Done)
     }
 
@@ -286,9 +300,38 @@ impl DmHelper for FakeHelper {
         let Some(known) = state.snapshots.get_mut(&request.name) else {
             return refuse(Refusal::NoSuchSnapshot);
         };
-        let outcome = if known.minor.is_some() { Outcome::AlreadyThere } else { Outcome::Done };
-        let minor = *known.minor.get_or_insert(known.thin);
-        Ok(Mapped { outcome, minor, bytes: 10 << 30 })
+        if known.mounts {
+            return refuse(Refusal::Mounted);
+        }
+        known.handed_out = true;
+        Ok(known.appear())
+    }
+
+    async fn mount(self, _: Context, request: Mount) -> Result<Mapped, NotDone> {
+        let mut state = self.begin("mount", true)?;
+        let Some(known) = state.snapshots.get_mut(&request.name) else {
+            return refuse(Refusal::NoSuchSnapshot);
+        };
+        if known.handed_out {
+            return refuse(Refusal::HandedOut);
+        }
+        known.mounts = true;
+        Ok(known.appear())
+    }
+
+    async fn unmount(self, _: Context, request: Unmount) -> Result<Outcome, NotDone> {
+        let mut state = self.begin("unmount", true)?;
+        let held = state.held;
+        match state.snapshots.get_mut(&request.name) {
+            None => refuse(Refusal::NoSuchSnapshot),
+            Some(known) if !known.mounts => Ok(Outcome::AlreadyThere),
+            Some(_) if held => refuse(Refusal::Held),
+            Some(known) => {
+                known.mounts = false;
+                known.minor = None;
+                Ok(Outcome::Done)
+            }
+        }
     }
 
     async fn unmap(self, _: Context, request: Unmap) -> Result<Outcome, NotDone> {
@@ -344,6 +387,8 @@ impl DmHelper for FakeHelper {
                 name: name.clone(),
                 image: known.image,
                 read_only: known.read_only,
+                mounts: known.mounts,
+                bytes: known.bytes,
             }),
             minor: known.minor,
         });

@@ -5,6 +5,7 @@
 //! not need. A library, so that the tests' attackers stand in the very same confinement.
 #![forbid(unsafe_code)]
 
+mod attach;
 mod extract;
 mod finish;
 mod ledger;
@@ -35,13 +36,16 @@ pub fn run() -> ExitCode {
         Err(error) => return end(EXIT_BAD_ORDER, &error),
     };
     let ended = match job {
-        Job::HoldNamespace => user_namespace::hold().map_err(Into::into),
+        Job::HoldNamespace => user_namespace::hold().map(|()| 0).map_err(Into::into),
         Job::Format => tool::become_tool(Tool::Format).map(|never| match never {}),
         Job::Check => tool::become_tool(Tool::Check).map(|never| match never {}),
-        Job::Extract(order) => extract::run(&order).map_err(Into::into),
+        Job::Grow => tool::become_tool(Tool::Grow).map(|never| match never {}),
+        Job::Mount { read_only } => attach::mount(read_only),
+        Job::Unmount(name) => attach::unmount(&name),
+        Job::Extract(order) => extract::run(&order).map(|()| 0).map_err(Into::into),
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => end(EXIT_SANDBOX, &*error),
     }
 }

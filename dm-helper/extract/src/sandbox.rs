@@ -6,6 +6,7 @@ mod system_calls;
 use std::os::fd::{AsFd, OwnedFd};
 
 use airlock_policy::worker::ExtractOrder;
+use airlock_sys::system_calls::{Listed, Otherwise};
 use caps::{CapSet, Capability, CapsHashSet};
 use rustix::fs::Mode;
 use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
@@ -90,6 +91,15 @@ pub(crate) fn confine_tool(tool: Tool, device: &str) -> Result<(), NotConfined> 
     // Its uid stays the host's 0, which owns the device's node, without a single capability.
     keep_capabilities(&CapsHashSet::new())?;
     landlock_rules::allow_tool(tool, device).map_err(at("Landlock"))
+}
+
+/// Confines a mount or an unmount: one capability, and a few system calls. Landlock would forbid
+/// mounts altogether.
+pub(crate) fn confine_attachment(calls: &[Listed]) -> Result<(), NotConfined> {
+    set_limit(Resource::Core, 0)?;
+    rustix::thread::set_no_new_privs(true).map_err(at("no_new_privs"))?;
+    keep_capabilities(&std::iter::once(Capability::CAP_SYS_ADMIN).collect())?;
+    airlock_sys::system_calls::allow_only(calls, Otherwise::Killed).map_err(at("seccomp"))
 }
 
 /// Becomes uid 0 of a user namespace, which is nobody on the host, without a network.

@@ -1,4 +1,4 @@
-//! Becomes mkfs.ext4 or `thin_check`: a program with one device and nothing else.
+//! Becomes mkfs.ext4, resize2fs or `thin_check`: a program with one device and nothing else.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -16,10 +16,13 @@ pub(crate) enum Tool {
     Format,
     /// Checks the pool's metadata.
     Check,
+    /// Grows a snapshot's filesystem.
+    Grow,
 }
 
 /// Where distributions put them, in the order in which they are tried.
 const MKFS: &[&str] = &["/usr/sbin/mkfs.ext4", "/usr/bin/mkfs.ext4"];
+const RESIZE2FS: &[&str] = &["/usr/sbin/resize2fs", "/usr/bin/resize2fs"];
 const THIN_CHECK: &[&str] = &["/usr/sbin/thin_check", "/usr/bin/thin_check"];
 
 /// How the base volume is made: each option with its reason. All is said here, so that no
@@ -71,6 +74,9 @@ pub(crate) fn become_tool(tool: Tool) -> Result<Infallible, Box<dyn Error>> {
     let (paths, options) = match tool {
         Tool::Format => (MKFS, MKFS_OPTIONS),
         Tool::Check => (THIN_CHECK, &[&["-q"][..]][..]),
+        // It asks for an e2fsck of what was mounted since the last; but only the kernel ever wrote to
+        // this one, and unmounted it cleanly.
+        Tool::Grow => (RESIZE2FS, &[&["-f"][..]][..]),
     };
     let mut source = std::io::ErrorKind::NotFound.into();
     for path in paths {

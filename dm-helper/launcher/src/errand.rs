@@ -1,12 +1,13 @@
 //! What each errand does: a file each (LINK-3, HOST-2).
 
+mod attach;
 pub mod extract;
 mod node;
 mod pool;
 mod thin_device;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use airlock_policy::errand::{Answer, Backing, Envelope, Errand, Failure, Stage, ThinDevice};
@@ -17,7 +18,8 @@ use rustix::io::Errno;
 
 use crate::log::failed;
 use crate::program::Program;
-use crate::worker::Worker;
+use crate::worker::{Judge, Worker};
+use pool::Pool;
 
 /// What all errands are done with.
 #[derive(Debug)]
@@ -74,30 +76,42 @@ impl Desk {
         match errand {
             Errand::OpenPool { create } => {
                 let pool = pool::open(&self.config.pool, self.state.as_fd(), create)?;
-                self.pool = Some((pool.metadata, pool.backing));
-                Ok(Next::Answer(Answer::Backing(pool.backing)))
+                Ok(self.opened(pool))
             }
             Errand::GrowPool { part, bytes } => {
                 let pool = pool::grow(&self.config.pool, self.state.as_fd(), part, bytes)?;
-                self.pool = Some((pool.metadata, pool.backing));
-                Ok(Next::Answer(Answer::Backing(pool.backing)))
+                Ok(self.opened(pool))
             }
             Errand::CheckPool => {
-                let how = (envelope.clone(), Stage::PoolCheck, self.tool_time());
-                let metadata = self
-                    .pool()?
-                    .0
-                    .try_clone()
-                    .map_err(|_full| failed(Stage::PoolCheck)(Errno::MFILE))?;
-                Worker::start_tool(&self.worker, &Job::Check, metadata.as_fd(), how).map(run)
+                let metadata = self.pool()?.0.try_clone();
+                let metadata = metadata.map_err(|_full| failed(Stage::PoolCheck)(Errno::MFILE))?;
+                self.tool(envelope, &Job::Check, &[metadata.as_fd()])
             }
             Errand::Format { device } => {
                 let node = self.device(device, Role::Base)?;
-                let how = (envelope.clone(), Stage::Format, self.tool_time());
-                Worker::start_tool(&self.worker, &Job::Format, node.as_fd(), how).map(run)
+                self.tool(envelope, &Job::Format, &[node.as_fd()])
+            }
+            Errand::Grow { device } => {
+                let node = self.device(device, Role::Own)?;
+                attach::require_unmounted(&node)?;
+                self.tool(envelope, &Job::Grow, &[node.as_fd()])
+            }
+            Errand::Mount { device, name, read_only } => {
+                let node = self.device(device, Role::Own)?;
+                let point = attach::point(&node, &name, self.node_group)?;
+                let Some(point) = point else { return Ok(Next::Answer(Answer::Done)) };
+                let with = [node.as_fd(), point.as_fd()];
+                self.tool(envelope, &Job::Mount { read_only }, &with)
+            }
+            Errand::Unmount { device, name } => {
+                let node = thin_device::recognise(device, false, &self.pool()?.1)?;
+                let folder = attach::mounted(&node, &name)?;
+                let Some(folder) = folder else { return Ok(Next::Answer(Answer::Done)) };
+                self.tool(envelope, &Job::Unmount(name), &[folder.as_fd()])
             }
             Errand::Extract { device, blob } => {
                 let node = self.device(device, Role::Volume)?;
+                attach::require_unmounted(&node)?;
                 let blob = extract::open_blob(&self.config.blobs, blob)?;
                 let worker = extract::start(self, node.as_fd(), blob.as_fd(), envelope)?;
                 self.filled.insert(device.thin);
@@ -107,6 +121,7 @@ impl Desk {
             Errand::Cancel { errand: _ } => Ok(Next::Answer(Answer::Done)),
             Errand::Publish { device, name } => {
                 let node = self.device(device, Role::Snapshot)?;
+                attach::require_unmounted(&node)?;
                 self.published.insert(device.thin);
                 let mode = self.config.node.mode_bits().unwrap_or_default();
                 node::publish(&node, (self.node_group, mode), device.minor, &name)?;
@@ -117,6 +132,11 @@ impl Desk {
                 Ok(Next::Answer(Answer::Done))
             }
         }
+    }
+
+    fn opened(&mut self, pool: Pool) -> Next {
+        self.pool = Some((pool.metadata, pool.backing));
+        Next::Answer(Answer::Backing(pool.backing))
     }
 
     /// The pool's devices. A launcher that was started anew beside a pool that is up opens them
@@ -137,13 +157,34 @@ impl Desk {
         let is_filled = self.filled.contains(&device.thin);
         let may = match role {
             Role::Base => is_base,
-            Role::Volume => !is_base && !is_filled && !self.published.contains(&device.thin),
+            Role::Volume | Role::Own => {
+                !is_base && !is_filled && !self.published.contains(&device.thin)
+            }
             Role::Snapshot => !is_base && !is_filled,
         };
         if !may {
             return Err(failed(Stage::DeviceCheck)(Errno::PERM));
         }
-        thin_device::recognise(device, &self.pool()?.1)
+        let is_out = matches!(role, Role::Snapshot);
+        thin_device::recognise(device, is_out, &self.pool()?.1)
+    }
+
+    fn tool(
+        &self,
+        envelope: &Envelope,
+        job: &Job,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Next, Failure> {
+        let judge = match job {
+            Job::HoldNamespace | Job::Extract(_) => Judge::ByReport,
+            Job::Check => Judge::ByExit(Stage::PoolCheck),
+            Job::Format => Judge::ByExit(Stage::Format),
+            Job::Grow => Judge::ByExit(Stage::Grow),
+            Job::Mount { .. } => Judge::ByErrno(Stage::Attach),
+            Job::Unmount(_) => Judge::ByErrno(Stage::Detach),
+        };
+        let how = (envelope.clone(), judge, self.tool_time());
+        Worker::start_tool(&self.worker, job, descriptors, how).map(run)
     }
 
     fn tool_time(&self) -> Duration {
@@ -160,6 +201,8 @@ enum Role {
     Volume,
     /// A snapshot, handed out.
     Snapshot,
+    /// A snapshot that the host itself mounts or grows: never one that was handed out.
+    Own,
 }
 
 fn run(worker: Worker) -> Next {

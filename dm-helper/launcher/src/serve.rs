@@ -184,7 +184,11 @@ impl Server {
         let tools = self.workers.len().saturating_sub(extractions);
         let is_full = match &errand {
             Errand::Extract { .. } => extractions >= self.max_extractions,
-            Errand::Format { .. } | Errand::CheckPool => tools >= MAX_TOOLS,
+            Errand::Format { .. }
+            | Errand::CheckPool
+            | Errand::Grow { .. }
+            | Errand::Mount { .. }
+            | Errand::Unmount { .. } => tools >= MAX_TOOLS,
             Errand::Cancel { errand } => {
                 self.cancel(*errand);
                 return Ok(Next::Answer(Answer::Done));

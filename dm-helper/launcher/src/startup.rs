@@ -4,6 +4,7 @@ mod accounts;
 mod broker;
 mod config_file;
 mod listener;
+mod node_rules;
 mod notify;
 mod privileges;
 mod state;
@@ -58,6 +59,7 @@ pub fn start(config_path: &Path) -> Result<Server, NotStarted> {
     privileges::join_groups(&[controller.gid, node_group]).map_err(at("join the groups"))?;
     // 4. The one launcher of this state directory.
     let (state, lock) = state::open_and_lock(&config.state)?;
+    node_rules::write(&config.node, node_group).map_err(at("write udev's rules for nodes"))?;
     // 5. The socket that the broker will answer on.
     let socket = listener::take_or_make(&config.socket, controller.gid)
         .map_err(at("listen on the socket"))?;

@@ -23,6 +23,8 @@ pub enum Judge {
     ByReport,
     /// Its exit code says it; otherwise this stage failed.
     ByExit(Stage),
+    /// Its exit code is the kernel's errno for this stage.
+    ByErrno(Stage),
 }
 
 /// A worker that works for an errand.
@@ -47,11 +49,11 @@ impl Worker {
     pub fn start_tool(
         program: &Program,
         job: &Job,
-        device: BorrowedFd<'_>,
-        (envelope, stage, time): (Envelope, Stage, Duration),
+        descriptors: &[BorrowedFd<'_>],
+        (envelope, judge, time): (Envelope, Judge, Duration),
     ) -> Result<Self, Failure> {
-        let started = start(program, job, &[device])?;
-        Ok(Self::new(envelope, Judge::ByExit(stage), started, time))
+        let started = start(program, job, descriptors)?;
+        Ok(Self::new(envelope, judge, started, time))
     }
 
     /// Starts a worker that reports. `descriptors` come before and behind the report pipe.
@@ -209,8 +211,9 @@ impl Worker {
             (Some(code), _) if code == i32::from(EXIT_SANDBOX) => failed(Stage::WorkerSandbox),
             (Some(code), _) if code == i32::from(EXIT_BAD_ORDER) => failed(Stage::WorkerStart),
             (Some(0), Judge::ByReport) => self.last_report.unwrap_or(failed(Stage::WorkerDied)),
-            (Some(0), Judge::ByExit(_)) => Answer::Done,
+            (Some(0), Judge::ByExit(_) | Judge::ByErrno(_)) => Answer::Done,
             (Some(_), Judge::ByExit(stage)) => failed(stage),
+            (Some(errno), Judge::ByErrno(stage)) => Answer::Failed(Failure { stage, errno }),
             (Some(_), Judge::ByReport) | (None, _) => failed(Stage::WorkerDied),
         }
     }

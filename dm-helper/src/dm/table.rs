@@ -38,6 +38,8 @@ pub struct Target {
     pub sectors: u64,
     /// The target's parameters.
     pub line: String,
+    /// Whether the device is handed out. It is told by its uuid, for life.
+    pub handed_out: bool,
 }
 
 impl Target {
@@ -48,12 +50,12 @@ impl Target {
             format!("{metadata} {data} {BLOCK_SECTORS} {low_water_blocks} 1 error_if_no_space");
         // A last block that is not whole cannot be used.
         let sectors = data_sectors.saturating_sub(data_sectors % BLOCK_SECTORS);
-        Self { kind: "thin-pool", sectors, line }
+        Self { kind: "thin-pool", sectors, line, handed_out: false }
     }
 
     /// A thin device of a pool.
     pub fn thin(pool: Number, thin: ThinId, sectors: u64) -> Self {
-        Self { kind: "thin", sectors, line: format!("{pool} {thin}") }
+        Self { kind: "thin", sectors, line: format!("{pool} {thin}"), handed_out: false }
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use airlock_policy::digest::ChainId;
 use airlock_policy::name::{SnapshotName, ThinId};
 
-use super::record::{Change, Contents, Intent, Layer, PoolRecord, Record, Snapshot, Volume};
+use super::record::{
+    Change, Contents, Intent, Layer, OwnSize, PoolRecord, Record, Snapshot, Volume,
+};
 
 /// The version of the ledger's format that this code writes and reads.
 pub(super) const FORMAT: u32 = 1;
@@ -92,10 +94,15 @@ impl Book {
                 require(volume.contents == Contents::Building)?;
                 volume.contents = Contents::Filled(layer);
             }
-            Record::HandedOut { thin } => match self.things.get_mut(&thin) {
-                Some(Thing::Snapshot(snapshot)) => snapshot.handed_out = true,
-                Some(Thing::Volume(_)) | None => return Err(Contradiction),
-            },
+            Record::HandedOut { thin } => self.snapshot_of(thin)?.handed_out = true,
+            Record::SnapshotGrown { thin } => {
+                self.snapshot_of(thin)?.size.as_mut().ok_or(Contradiction)?.grown = true;
+            }
+            Record::Mounts { thin, mounts } => {
+                let snapshot = self.snapshot_of(thin)?;
+                require(!(mounts && snapshot.handed_out))?;
+                snapshot.mounts = mounts;
+            }
         }
         Ok(())
     }
@@ -122,8 +129,18 @@ impl Book {
             Change::CreateVolume { thin, volume, parent } => {
                 self.insert_volume(Volume { thin, volume, parent, contents: Contents::Building })?;
             }
-            Change::CreateSnapshot { thin, name, image, read_only } => {
-                self.insert_snapshot(Snapshot { thin, name, image, read_only, handed_out: false })?;
+            Change::CreateSnapshot { thin, name, image, read_only, sectors } => {
+                let (handed_out, mounts) = (false, false);
+                let size = sectors.map(|sectors| OwnSize { sectors, grown: false });
+                self.insert_snapshot(Snapshot {
+                    thin,
+                    name,
+                    image,
+                    read_only,
+                    handed_out,
+                    mounts,
+                    size,
+                })?;
             }
             Change::Delete { thin: ThinId::BASE } => self.base_sealed = None,
             Change::Delete { thin } => match self.things.remove(&thin).ok_or(Contradiction)? {
@@ -154,6 +171,21 @@ impl Book {
         match self.things.get_mut(&thin) {
             Some(Thing::Volume(volume)) => Ok(volume),
             Some(Thing::Snapshot(_)) | None => Err(Contradiction),
+        }
+    }
+
+    fn snapshot_of(&mut self, thin: ThinId) -> Result<&mut Snapshot, Contradiction> {
+        match self.things.get_mut(&thin) {
+            Some(Thing::Snapshot(snapshot)) => Ok(snapshot),
+            Some(Thing::Volume(_)) | None => Err(Contradiction),
+        }
+    }
+
+    /// A thin device's size in sectors of 512 bytes, where that is not every volume's.
+    pub fn sectors(&self, thin: ThinId) -> Option<u64> {
+        match self.things.get(&thin)? {
+            Thing::Snapshot(snapshot) => snapshot.size.map(|size| size.sectors),
+            Thing::Volume(_) => None,
         }
     }
 

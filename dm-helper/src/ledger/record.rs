@@ -57,10 +57,22 @@ pub enum Record {
         /// What it holds.
         layer: Layer,
     },
-    /// A snapshot's device was handed out writable: the host never parses it again.
+    /// A snapshot's device was handed out: the host never parses it again.
     HandedOut {
         /// The snapshot.
         thin: ThinId,
+    },
+    /// A snapshot's filesystem has its device's size.
+    SnapshotGrown {
+        /// The snapshot.
+        thin: ThinId,
+    },
+    /// From now on a snapshot is given out by a mount, or no longer.
+    Mounts {
+        /// The snapshot.
+        thin: ThinId,
+        /// Which.
+        mounts: bool,
     },
 }
 
@@ -132,8 +144,32 @@ pub struct Snapshot {
     pub image: ChainId,
     /// Whether its device refuses writes.
     pub read_only: bool,
-    /// Whether its device was ever handed out writable.
+    /// Whether its device was ever handed out.
     pub handed_out: bool,
+    /// Whether it is given out by a mount of the host's. Not whether that is there: a reboot ends
+    /// mounts.
+    #[serde(default)]
+    pub mounts: bool,
+    /// Its size, where that is not its volume's.
+    #[serde(default)]
+    pub size: Option<OwnSize>,
+}
+
+/// The size of a snapshot that is larger than its volume.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnSize {
+    /// The size in sectors of 512 bytes.
+    pub sectors: u64,
+    /// Whether its filesystem was grown to it.
+    pub grown: bool,
+}
+
+impl Snapshot {
+    /// Whether it has the size that was asked for, its filesystem too.
+    pub fn is_whole(&self) -> bool {
+        self.size.is_none_or(|size| size.grown)
+    }
 }
 
 /// A change of the pool, from one transaction id to the next.
@@ -171,6 +207,9 @@ pub enum Change {
         image: ChainId,
         /// Whether its device refuses writes.
         read_only: bool,
+        /// Its size in sectors of 512 bytes, where that is not its volume's.
+        #[serde(default)]
+        sectors: Option<u64>,
     },
     /// Deletes a thin device.
     Delete {

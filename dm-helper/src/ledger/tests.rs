@@ -79,8 +79,13 @@ fn full(ledger: &mut Ledger) {
     change(ledger, Change::Seal { thin: thin(1) });
     change(ledger, create(2, 2, Some(chain(1))));
     let name = "web".parse().unwrap();
-    let snapshot =
-        Change::CreateSnapshot { thin: thin(3), name, image: chain(1), read_only: false };
+    let snapshot = Change::CreateSnapshot {
+        thin: thin(3),
+        name,
+        image: chain(1),
+        read_only: false,
+        sectors: None,
+    };
     change(ledger, snapshot);
     ledger.append(Record::HandedOut { thin: thin(3) }).unwrap();
     change(ledger, create(4, 4, None));

@@ -90,7 +90,7 @@ const fn other_layer(contents: Contents) -> Refusal {
 }
 
 fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applying, NotDone> {
-    let (device, _made) = helper.bring_up_thin(thin, Access::ReadWrite)?;
+    let (device, _made) = helper.bring_up_thin(thin, Access::ReadWrite, false)?;
     let (tell, news) = watch::channel(News::Running(LayerProgress::default()));
     let errand = Errand::Extract { device, blob: asked.blob };
     let (volume, layer) = (asked.volume, (asked.blob, asked.diff_id));

@@ -125,7 +125,7 @@ fn make_base(helper: &mut Helper, request: &RequestId) -> Result<(), NotDone> {
         None => {}
     }
     helper.change(Change::CreateBase)?;
-    let (device, _made) = helper.bring_up_thin(ThinId::BASE, Access::ReadWrite)?;
+    let (device, _made) = helper.bring_up_thin(ThinId::BASE, Access::ReadWrite, false)?;
     helper.errand(request, &Errand::Format { device }, helper.tool_time())?;
     helper.take_down(ThinId::BASE)?;
     helper.change(Change::Seal { thin: ThinId::BASE })

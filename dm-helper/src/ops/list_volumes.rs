@@ -61,6 +61,8 @@ fn shown(thing: &Thing) -> What {
             name: snapshot.name.clone(),
             image: snapshot.image,
             read_only: snapshot.read_only,
+            mounts: snapshot.mounts,
+            bytes: snapshot.size.map(|size| size.sectors.saturating_mul(512)),
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! `map`: a snapshot's block device appears, as `/dev/airlock/NAME`.
 
-use airlock_policy::errand::Errand;
+use airlock_policy::errand::{Errand, ThinDevice};
 use airlock_protocol::not_done::{NotDone, Refusal};
 use airlock_protocol::reply::{Mapped, Outcome};
 use airlock_protocol::request::Map;
@@ -16,6 +16,8 @@ impl Operation for Map {
     fn check(&self, helper: &Helper) -> Result<(), NotDone> {
         helper.require_pool()?;
         match helper.book().snapshot(&self.name) {
+            Some(known) if known.mounts => refuse(Refusal::Mounted),
+            Some(known) if !known.is_whole() => refuse(Refusal::NotGrown),
             Some(_) => Ok(()),
             None => refuse(Refusal::NoSuchSnapshot),
         }
@@ -26,11 +28,12 @@ impl Operation for Map {
         let known = helper.book().snapshot(&name).cloned();
         let known = known.ok_or(NotDone::Refused(Refusal::NoSuchSnapshot))?;
         let access = if known.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        if access == Access::ReadWrite && !known.handed_out {
-            // from the moment that a stranger may write to it.
+        if !known.handed_out {
+            // from the moment that a stranger may write to it; and one that is read-only may be
+            // had by whoever can write below it.
             helper.record(Record::HandedOut { thin: known.thin })?;
         }
-        let (device, made) = helper.bring_up_thin(known.thin, access)?;
+        let (device, made) = helper.bring_up_thin(known.thin, access, true)?;
         // Also for a device that was there: a crash may have come before its link.
         let publish = Errand::Publish { device, name: name.clone() };
         if let Err(failure) = helper.errand(&request, &publish, helper.device_time()) {
@@ -44,11 +47,16 @@ impl Operation for Map {
             }
             return Err(failure);
         }
-        let sectors = helper.book().pool().map_or(0, |pool| pool.volume_sectors);
-        Ok(Mapped {
-            outcome: if made { Outcome::Done } else { Outcome::AlreadyThere },
-            minor: device.minor,
-            bytes: sectors.saturating_mul(512),
-        })
+        Ok(helper.mapped(device, made))
+    }
+}
+
+impl Helper {
+    /// What is answered of a device that is there.
+    pub(crate) fn mapped(&self, device: ThinDevice, made: bool) -> Mapped {
+        let of_pool = self.book().pool().map_or(0, |pool| pool.volume_sectors);
+        let sectors = self.book().sectors(device.thin).unwrap_or(of_pool);
+        let outcome = if made { Outcome::Done } else { Outcome::AlreadyThere };
+        Mapped { outcome, minor: device.minor, bytes: sectors.saturating_mul(512) }
     }
 }

@@ -2,12 +2,11 @@
 
 use airlock_policy::errand::{Errand, ThinDevice};
 use airlock_policy::name::DeviceName;
-use airlock_protocol::not_done::{NotDone, Refusal, StepFailure};
+use airlock_protocol::not_done::{NotDone, Refusal};
 use airlock_protocol::reply::Outcome;
 use airlock_protocol::request::Unmap;
-use rustix::io::Errno;
 
-use crate::helper::Helper;
+use crate::helper::{Helper, held_if_busy};
 use crate::permit::{Operation, Permit, refuse};
 
 impl Operation for Unmap {
@@ -16,6 +15,7 @@ impl Operation for Unmap {
     fn check(&self, helper: &Helper) -> Result<(), NotDone> {
         helper.require_pool()?;
         match helper.book().snapshot(&self.name) {
+            Some(known) if known.mounts => refuse(Refusal::Mounted),
             Some(known) => helper.require_unheld(DeviceName::Thin(known.thin)),
             None => refuse(Refusal::NoSuchSnapshot),
         }
@@ -37,9 +37,7 @@ impl Operation for Unmap {
                 // Somebody opened it a moment ago. They keep it, so it keeps its link.
                 let device = ThinDevice { thin, minor: device.number.minor };
                 drop(helper.errand(&request, &Errand::Publish { device, name }, time));
-                let is_held = matches!(failure, NotDone::Failed(StepFailure { errno, .. })
-                    if errno == Errno::BUSY.raw_os_error());
-                if is_held { refuse(Refusal::Held) } else { Err(failure) }
+                Err(held_if_busy(failure))
             }
         }
     }

@@ -9,8 +9,8 @@ use airlock_policy::name::RequestId;
 use airlock_protocol::not_done::NotDone;
 use airlock_protocol::reply::{LayerState, Mapped, Outcome, PoolStatus, PoolUsage};
 use airlock_protocol::request::{
-    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Map, SealVolume, Snapshot,
-    Target, Unmap,
+    ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Map, Mount, SealVolume,
+    Snapshot, Target, Unmap, Unmount,
 };
 use airlock_protocol::service::DmHelperClient;
 use airlock_protocol::wire;
@@ -109,9 +109,28 @@ impl Caller {
         seeds: &[u8],
         read_only: bool,
     ) -> Result<Outcome, NotDone> {
+        self.sized_snapshot(name, seeds, (read_only, None)).await
+    }
+
+    pub(crate) async fn sized_snapshot(
+        &self,
+        name: &str,
+        seeds: &[u8],
+        (read_only, bytes): (bool, Option<u64>),
+    ) -> Result<Outcome, NotDone> {
         let (name, image) = (name.parse().unwrap(), chain(seeds));
-        let request = Snapshot { request: request(), name, image, read_only };
+        let request = Snapshot { request: request(), name, image, read_only, bytes };
         self.client.snapshot(context(), request).await.unwrap()
+    }
+
+    pub(crate) async fn mount(&self, name: &str) -> Result<Mapped, NotDone> {
+        let request = Mount { request: request(), name: name.parse().unwrap() };
+        self.client.mount(context(), request).await.unwrap()
+    }
+
+    pub(crate) async fn unmount(&self, name: &str) -> Result<Outcome, NotDone> {
+        let request = Unmount { request: request(), name: name.parse().unwrap() };
+        self.client.unmount(context(), request).await.unwrap()
     }
 
     pub(crate) async fn map(&self, name: &str) -> Result<Mapped, NotDone> {

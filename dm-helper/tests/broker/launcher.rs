@@ -1,6 +1,6 @@
 //! A launcher that answers each errand at once, as it is told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -37,6 +37,12 @@ pub(crate) struct State {
     pub(crate) extract: Option<Answer>,
     /// What the publishing of a link is answered with.
     pub(crate) publish: Option<Failure>,
+    /// What mounting and unmounting are answered with.
+    pub(crate) attach: Option<Failure>,
+    /// What growing a filesystem is answered with.
+    pub(crate) grow: Option<Failure>,
+    /// What is mounted.
+    pub(crate) mounts: BTreeSet<String>,
     /// Whether extractions wait until they are told to end.
     pub(crate) hold: bool,
     /// The links that there are, by the snapshot's name.
@@ -123,6 +129,18 @@ fn answers(state: &Mutex<State>, errand: &Errand) -> Vec<Answer> {
             state.links.remove(name.as_str());
             vec![Answer::Done]
         }
+        Errand::Mount { .. } | Errand::Unmount { .. } if state.attach.is_some() => {
+            state.attach.map(Answer::Failed).into_iter().collect()
+        }
+        Errand::Mount { name, .. } => {
+            state.mounts.insert(name.to_string());
+            vec![Answer::Done]
+        }
+        Errand::Unmount { name, .. } => {
+            state.mounts.remove(name.as_str());
+            vec![Answer::Done]
+        }
+        Errand::Grow { .. } => vec![state.grow.map_or(Answer::Done, Answer::Failed)],
         Errand::CheckPool | Errand::Format { .. } | Errand::Cancel { .. } => vec![Answer::Done],
     }
 }

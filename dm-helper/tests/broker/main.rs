@@ -15,6 +15,8 @@ mod launcher;
 #[cfg(test)]
 mod link;
 #[cfg(test)]
+mod mounts;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod sim;

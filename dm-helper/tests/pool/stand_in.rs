@@ -150,7 +150,12 @@ impl Desk {
                     fresh,
                 })
             }
-            Errand::GrowPool { .. } => Answer::Failed(Failure { stage: Stage::PoolGrow, errno: 1 }),
+            Errand::GrowPool { .. }
+            | Errand::Grow { .. }
+            | Errand::Mount { .. }
+            | Errand::Unmount { .. } => {
+                Answer::Failed(Failure { stage: Stage::PoolGrow, errno: 1 })
+            }
             Errand::CheckPool => {
                 done(tried("thin_check -q /dev/mapper/test-meta"), Stage::PoolCheck)
             }

@@ -227,7 +227,8 @@ async fn intents_without_confirmation(ground: &Ground) {
         } else {
             let thin = ledger.book().next_thin().unwrap();
             let image = chain(&[1]);
-            let change = Change::CreateSnapshot { thin, name, image, read_only: false };
+            let change =
+                Change::CreateSnapshot { thin, name, image, read_only: false, sectors: None };
             (change, format!("create_snap {thin} {origin}"))
         };
         ledger.append(Record::Intent(Intent { transaction: old + 1, change })).unwrap();

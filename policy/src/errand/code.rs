@@ -146,18 +146,21 @@ pub(super) fn errand(errand: &Errand, envelope: &Envelope) -> [u8; MESSAGE] {
         Errand::Publish { .. } => 6,
         Errand::Unpublish { .. } => 7,
         Errand::GrowPool { .. } => 8,
+        Errand::Mount { .. } => 9,
+        Errand::Unmount { .. } => 10,
+        Errand::Grow { .. } => 11,
     };
     let mut writer = Writer::new(envelope, kind);
     match errand {
         Errand::OpenPool { create } => writer.bytes(&[u8::from(*create)]),
         Errand::CheckPool => {}
-        Errand::Format { device } => writer.device(*device),
+        Errand::Format { device } | Errand::Grow { device } => writer.device(*device),
         Errand::Extract { device, blob } => {
             writer.device(*device);
             writer.bytes(blob.0.as_bytes());
         }
         Errand::Cancel { errand } => writer.u64(*errand),
-        Errand::Publish { device, name } => {
+        Errand::Publish { device, name } | Errand::Unmount { device, name } => {
             writer.device(*device);
             writer.text(name.as_str(), MAX_NAME);
         }
@@ -165,6 +168,11 @@ pub(super) fn errand(errand: &Errand, envelope: &Envelope) -> [u8; MESSAGE] {
         Errand::GrowPool { part, bytes } => {
             writer.bytes(&[u8::from(*part == PoolPart::Metadata)]);
             writer.u64(*bytes);
+        }
+        Errand::Mount { device, name, read_only } => {
+            writer.device(*device);
+            writer.text(name.as_str(), MAX_NAME);
+            writer.bytes(&[u8::from(*read_only)]);
         }
     }
     writer.message
@@ -185,6 +193,13 @@ pub(super) fn read_errand(message: &[u8]) -> Result<(Envelope, Errand), Malforme
             let part = if reader.u8()? == 0 { PoolPart::Data } else { PoolPart::Metadata };
             Errand::GrowPool { part, bytes: reader.u64()? }
         }
+        9 => Errand::Mount {
+            device: reader.device()?,
+            name: reader.name()?,
+            read_only: reader.u8()? != 0,
+        },
+        10 => Errand::Unmount { device: reader.device()?, name: reader.name()? },
+        11 => Errand::Grow { device: reader.device()? },
         _ => return Err(Malformed),
     };
     if self::errand(&errand, &envelope) == message {
@@ -302,7 +317,11 @@ mod tests {
             Errand::Extract { device, blob: BlobDigest(Digest::of(b"x")) },
             Errand::Cancel { errand: u64::MAX },
             Errand::Publish { device, name: name.clone() },
-            Errand::Unpublish { name },
+            Errand::Unpublish { name: name.clone() },
+            Errand::Mount { device, name: name.clone(), read_only: true },
+            Errand::Mount { device, name: name.clone(), read_only: false },
+            Errand::Unmount { device, name },
+            Errand::Grow { device },
             Errand::GrowPool { part: PoolPart::Data, bytes: 1 },
             Errand::GrowPool { part: PoolPart::Metadata, bytes: u64::MAX },
         ]

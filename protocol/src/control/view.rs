@@ -217,7 +217,7 @@ pub struct RunResult {
     pub digest: Digest,
     /// The snapshot, where one was activated.
     pub snapshot: Option<SnapshotName>,
-    /// The snapshot's device: `/dev/airlock/web`.
+    /// The snapshot's device: `/dev/airlock/web`; where it is mounted, `/run/airlock/mnt/web`.
     pub device: Option<String>,
     /// The device's size.
     pub device_bytes: Option<u64>,
@@ -307,7 +307,7 @@ pub struct SnapshotView {
     pub image: String,
     /// The image's digest.
     pub digest: Digest,
-    /// Its device.
+    /// Its device, or where it is mounted.
     pub device: String,
     /// Whether the device is there now.
     pub mapped: bool,

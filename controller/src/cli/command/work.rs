@@ -39,7 +39,9 @@ pub(crate) async fn run(
 }
 
 fn activation(how: &ActivationArgs) -> Activation {
-    Activation { name: how.name.clone(), read_only: how.read_only }
+    let ActivationArgs { name, read_only, mount, size } = how;
+    let bytes = size.map(|size| size.0);
+    Activation { name: name.clone(), read_only: *read_only, mount: *mount, bytes }
 }
 
 async fn submit(session: &Session, works: impl IntoIterator<Item = Work>) -> Result<Exit, Failure> {

@@ -132,7 +132,14 @@ mod tests {
     }
 
     fn snapshot(name: &str, image: &str) -> SnapshotItem {
-        SnapshotItem { name: name.parse().unwrap(), image: chain(image), read_only: false }
+        let (mounts, bytes) = (false, None);
+        SnapshotItem {
+            name: name.parse().unwrap(),
+            image: chain(image),
+            read_only: false,
+            mounts,
+            bytes,
+        }
     }
 
     #[test]

@@ -46,7 +46,8 @@ async fn a_changed_file_is_another_image_and_its_name_is_taken() {
     let fault = up.failed(run_of(&source)).await;
     assert_eq!((fault.code.as_str(), fault.class), ("snapshot.other", ErrorClass::Conflict));
     assert!(fault.remedy.iter().any(|next| next.contains("--name")), "{fault:?}");
-    let activation = Activation { name: Some("b".parse().unwrap()), read_only: true };
+    let name = Some("b".parse().unwrap());
+    let activation = Activation { name, read_only: true, ..Activation::default() };
     let second = up.done(Work::Run { source, activation }).await.result.unwrap();
     assert_ne!(first.digest, second.digest);
     assert_eq!((second.device.as_deref(), second.read_only), (Some("/dev/airlock/b"), true));

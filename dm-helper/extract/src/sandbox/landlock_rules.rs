@@ -65,8 +65,13 @@ pub(super) fn allow_tool(tool: Tool, device: &str) -> Result<(), NotRestricted> 
         // The size of a device is asked for by an ioctl.
         rights |= AccessFs::IoctlDev;
     }
-    if matches!(tool, Tool::Format) {
+    if matches!(tool, Tool::Format | Tool::Grow) {
         rights |= AccessFs::WriteFile;
+    }
+    if matches!(tool, Tool::Grow) {
+        // It looks whether the device is mounted, and ends where it cannot.
+        let own = PathFd::new("/proc/self")?;
+        ruleset = ruleset.add_rule(PathBeneath::new(own, AccessFs::ReadFile))?;
     }
     let ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(device)?, rights))?;
     enforced(ruleset.restrict_self()?)

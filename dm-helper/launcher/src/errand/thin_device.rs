@@ -15,9 +15,13 @@ use crate::file;
 use crate::log::failed;
 
 /// The node of a thin device, as a descriptor that can do nothing but name it. Devicemapper itself
-/// must say that the device of this minor number has the name and the uuid of the thin id, and
-/// stands on the pool of `backing`.
-pub(super) fn recognise(device: ThinDevice, backing: &Backing) -> Result<OwnedFd, Failure> {
+/// must say that the device of this minor number has the name and the uuid of the thin id, made to
+/// be handed out or not, and stands on the pool of `backing`.
+pub(super) fn recognise(
+    device: ThinDevice,
+    is_out: bool,
+    backing: &Backing,
+) -> Result<OwnedFd, Failure> {
     let ThinDevice { thin, minor } = device;
     let failed = failed(Stage::DeviceCheck);
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -29,13 +33,19 @@ pub(super) fn recognise(device: ThinDevice, backing: &Backing) -> Result<OwnedFd
         return Err(failed(Errno::NODEV));
     }
     let major = rustix::fs::major(stat.st_rdev);
-    stands(&format!("{major}:{minor}"), DeviceName::Thin(thin), backing).map_err(failed)?;
+    let name = DeviceName::Thin(thin);
+    let uuid = if is_out { name.handed_out_uuid() } else { name.uuid() };
+    stands(&format!("{major}:{minor}"), (name, uuid), backing).map_err(failed)?;
     Ok(node)
 }
 
 /// Requires that the device of this number is the one of this name, on the pool of `backing`.
-fn stands(number: &str, name: DeviceName, backing: &Backing) -> Result<(), Errno> {
-    for (attribute, expected) in [("name", name.to_string()), ("uuid", name.uuid())] {
+fn stands(
+    number: &str,
+    (name, uuid): (DeviceName, String),
+    backing: &Backing,
+) -> Result<(), Errno> {
+    for (attribute, expected) in [("name", name.to_string()), ("uuid", uuid)] {
         let path = format!("/sys/dev/block/{number}/dm/{attribute}");
         // Only devicemapper's devices have these.
         let text = file::read_system(&path, 256).map_err(|_not_ours| Errno::NODEV)?;
@@ -46,7 +56,9 @@ fn stands(number: &str, name: DeviceName, backing: &Backing) -> Result<(), Errno
     let below = below(number)?;
     match name {
         DeviceName::Thin(_) => match below.iter().next() {
-            Some(pool) if below.len() == 1 => stands(pool, DeviceName::Pool, backing),
+            Some(pool) if below.len() == 1 => {
+                stands(pool, (DeviceName::Pool, DeviceName::Pool.uuid()), backing)
+            }
             Some(_) | None => Err(Errno::NODEV),
         },
         DeviceName::Pool => {

@@ -17,6 +17,7 @@ mod growth;
 mod kills;
 mod machine;
 mod main_job;
+mod mounts;
 mod power;
 mod processes;
 mod reboot;
@@ -30,6 +31,7 @@ fn main() {
         "full-pool" => faults::full_pool,
         "full-disk" => faults::full_disk,
         "growth" => growth::a_pool_grows_in_use,
+        "mounts" => mounts::are_safe_and_come_back,
         "helper-down" => faults::helper_down,
         "killed-during-download" => kills::during_download,
         "killed-during-extraction" => kills::during_extraction,

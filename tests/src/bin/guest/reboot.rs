@@ -23,6 +23,8 @@ pub(crate) fn before() {
     airlock("run s3://images/small/small.tar --name web").ok();
     sh("mount /dev/airlock/web /mnt && echo written-before > /mnt/var/kept && umount /mnt && sync")
         .ok();
+    airlock("run s3://images/small/small.tar --name mounted --mount").ok();
+    sh("echo mounted-before > /run/airlock/mnt/mounted/var/kept && sync").ok();
     sh("systemctl stop airlock.service airlock-dm-helper.service; sync").ok();
 }
 
@@ -35,6 +37,9 @@ pub(crate) fn after() {
     wait_for("the snapshot is active again", 60, || sh("test -b /dev/airlock/web").code == Some(0));
     let kept = sh("mount /dev/airlock/web /mnt && cat /mnt/var/kept && umount /mnt").ok().out;
     assert_eq!(kept, "written-before\n");
+    wait_for("the mount is back", 60, || {
+        sh("cat /run/airlock/mnt/mounted/var/kept").out == "mounted-before\n"
+    });
     let again = airlock("run s3://images/small/small.tar --name web").ok();
     assert!(again.err.contains("already active"), "{}\n{}", again.err, logs());
     println!("{}{}", airlock("snapshots").ok().out, airlock("pool status").ok().out);

@@ -1,0 +1,111 @@
+//! Mounts one device on one directory, or unmounts one directory: in the host's mount namespace, by
+//! a process that can do nothing else (HOST-4).
+
+use std::error::Error;
+use std::os::fd::{AsFd, OwnedFd};
+
+use airlock_policy::name::SnapshotName;
+use airlock_policy::worker::{DEVICE, MOUNT_POINT, MOUNTS};
+use airlock_sys::inherited;
+use airlock_sys::system_calls::{Listed, When};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+};
+
+use When::Always;
+
+use crate::{log, sandbox};
+
+/// What a mount is made of, and what the runtime needs to end.
+const MOUNT_CALLS: &[Listed] = &[
+    (libc::SYS_fsopen, Always),
+    (libc::SYS_fsconfig, Always),
+    (libc::SYS_fsmount, Always),
+    (libc::SYS_move_mount, Always),
+    (libc::SYS_close, Always),
+    (libc::SYS_write, Always),
+    (libc::SYS_fcntl, When::is(1, libc::F_GETFD as u64)),
+    (libc::SYS_brk, Always),
+    (libc::SYS_mmap, When::without(2, libc::PROT_EXEC as u64)),
+    (libc::SYS_munmap, Always),
+    (libc::SYS_futex, Always),
+    (libc::SYS_sigaltstack, Always),
+    (libc::SYS_exit_group, Always),
+];
+
+/// The same for its end.
+const UNMOUNT_CALLS: &[Listed] = &[
+    // Neither lazily nor by force.
+    (libc::SYS_umount2, When::is(1, libc::UMOUNT_NOFOLLOW as u64)),
+    (libc::SYS_unlinkat, Always),
+    (libc::SYS_close, Always),
+    (libc::SYS_write, Always),
+    (libc::SYS_fcntl, When::is(1, libc::F_GETFD as u64)),
+    (libc::SYS_brk, Always),
+    (libc::SYS_mmap, When::without(2, libc::PROT_EXEC as u64)),
+    (libc::SYS_munmap, Always),
+    (libc::SYS_futex, Always),
+    (libc::SYS_sigaltstack, Always),
+    (libc::SYS_exit_group, Always),
+];
+
+/// Mounts the ext4 on the device. What comes back is the exit code, an errno.
+pub(crate) fn mount(read_only: bool) -> Result<u8, Box<dyn Error>> {
+    let _device = inherited::take(DEVICE)?;
+    let point = inherited::take(MOUNT_POINT)?;
+    sandbox::confine_attachment(MOUNT_CALLS)?;
+    Ok(code("mount", attach(&point, read_only)))
+}
+
+/// Unmounts the directory of this name, and removes it.
+pub(crate) fn unmount(name: &SnapshotName) -> Result<u8, Box<dyn Error>> {
+    let folder = inherited::take(MOUNTS)?;
+    rustix::process::fchdir(&folder)?;
+    sandbox::confine_attachment(UNMOUNT_CALLS)?;
+    let unmounted = rustix::mount::unmount(name.as_str(), UnmountFlags::NOFOLLOW);
+    if unmounted.is_ok()
+        && let Err(errno) = rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::REMOVEDIR)
+    {
+        // An empty directory is in nobody's way.
+        log(&format!("failed to remove the directory {name}: {errno}"));
+    }
+    Ok(code("unmount", unmounted))
+}
+
+fn attach(point: &OwnedFd, read_only: bool) -> Result<(), Errno> {
+    let context = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // By the descriptor that the launcher checked: no name can be changed meanwhile.
+    fsconfig_set_string(context.as_fd(), "source", format!("/proc/self/fd/{DEVICE}"))?;
+    // Nothing in it is a device or gives rights on the host, whatever the image says.
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if read_only {
+        fsconfig_set_flag(context.as_fd(), "ro")?;
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    fsconfig_create(context.as_fd())?;
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let by_descriptors =
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&mount, "", point, "", by_descriptors)
+}
+
+fn code(what: &str, done: Result<(), Errno>) -> u8 {
+    let Err(errno) = done else { return 0 };
+    log(&format!("failed to {what} the snapshot: {errno}"));
+    u8::try_from(errno.raw_os_error()).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_with_conditions_is_not_also_allowed_without() {
+        for calls in [MOUNT_CALLS, UNMOUNT_CALLS] {
+            assert!(airlock_sys::system_calls::is_consistent(calls));
+        }
+    }
+}

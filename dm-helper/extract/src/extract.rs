@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use airlock_archive::{LayerFault, Refusal, read_layer};
+use airlock_archive::{LayerFault, Refusal, read_layer_ahead};
 use airlock_policy::errand::{Answer, Extracted, Failure, Progress, Stage};
 use airlock_policy::rule::Rule;
 use airlock_policy::worker::{BLOB, ExtractOrder, MOUNT, REPORTS, USER_NAMESPACE};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::report::{Counted, Reports};
 use crate::sandbox::{NotConfined, confine_extraction};
+use crate::second::Second;
 use crate::unpack::Unpack;
 use crate::volume::{Volume, WriteFault};
 use crate::{chain, log};
@@ -28,19 +29,21 @@ pub(crate) fn run(order: &ExtractOrder) -> Result<(), NotReported> {
     let blob = inherited::take(BLOB)?;
     let reports = Reports::new(inherited::take(REPORTS)?, order.envelope.clone());
     let user_namespace = inherited::take(USER_NAMESPACE)?;
-    if let Err(error) = confine_extraction(order, &mount, user_namespace) {
-        log(&format!("failed to {}", chain(&error)));
-        reports.end(&failed(Stage::WorkerSandbox, NotConfined::errno(&error)))?;
-        return Ok(());
-    }
+    let second = match confine_extraction(order, &mount, user_namespace) {
+        Ok(second) => second,
+        Err(error) => {
+            log(&format!("failed to {}", chain(&error)));
+            return Ok(reports.end(&failed(Stage::WorkerSandbox, NotConfined::errno(&error)))?);
+        }
+    };
     // Not one byte of the blob was read before this line.
-    Ok(extract(order, mount, blob, reports)?)
+    Ok(extract(order, (mount, blob), second, reports)?)
 }
 
 fn extract(
     order: &ExtractOrder,
-    mount: OwnedFd,
-    blob: OwnedFd,
+    (mount, blob): (OwnedFd, OwnedFd),
+    second: Second,
     reports: Reports,
 ) -> io::Result<()> {
     let volume = match Volume::open(mount) {
@@ -49,7 +52,7 @@ fn extract(
     };
     let (blob, blob_bytes) = Counted::new(File::from(blob));
     let mut unpack = Unpack::new(volume, reports, blob_bytes);
-    let read = read_layer(blob, &order.limits, &mut unpack);
+    let read = read_layer_ahead(blob, &order.limits, &mut unpack, |work| second.does(work));
     let (volume, reports) = unpack.into_parts();
     let summary = match read {
         Ok(summary) => summary,

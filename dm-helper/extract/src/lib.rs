@@ -14,6 +14,7 @@ mod people;
 mod remove;
 mod report;
 pub mod sandbox;
+pub mod second;
 mod tool;
 mod unpack;
 mod user_namespace;

@@ -1,9 +1,9 @@
 //! What the worker tells the launcher: progress, and how it ended.
 
-use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use airlock_policy::errand::{Answer, Envelope, Progress};
@@ -46,21 +46,21 @@ impl Reports {
 #[derive(Debug)]
 pub(crate) struct Counted<R> {
     reader: R,
-    bytes: Rc<Cell<u64>>,
+    bytes: Arc<AtomicU64>,
 }
 
 impl<R> Counted<R> {
     /// The reader, and where its count is found.
-    pub(crate) fn new(reader: R) -> (Self, Rc<Cell<u64>>) {
-        let bytes = Rc::new(Cell::new(0));
-        (Self { reader, bytes: Rc::clone(&bytes) }, bytes)
+    pub(crate) fn new(reader: R) -> (Self, Arc<AtomicU64>) {
+        let bytes = Arc::new(AtomicU64::new(0));
+        (Self { reader, bytes: Arc::clone(&bytes) }, bytes)
     }
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(out)?;
-        self.bytes.set(self.bytes.get().saturating_add(count as u64));
+        self.bytes.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }

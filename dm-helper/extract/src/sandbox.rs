@@ -12,6 +12,7 @@ use rustix::fs::Mode;
 use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
 use rustix::thread::{Gid, LinkNameSpaceType, Uid, UnshareFlags};
 
+use crate::second::Second;
 use crate::tool::Tool;
 
 /// The worker is not confined, and so does nothing.
@@ -62,12 +63,12 @@ const CAPABILITIES: [Capability; 5] = [
 pub(crate) const MAX_OPEN: u64 = 1024;
 
 /// Confines an extraction. Afterwards the process can read the blob, write beneath the mount,
-/// report, and nothing else.
+/// report, and nothing else. Returns its second thread, which is confined likewise.
 pub fn confine_extraction(
     order: &ExtractOrder,
     mount: &OwnedFd,
     user_namespace: OwnedFd,
-) -> Result<(), NotConfined> {
+) -> Result<Second, NotConfined> {
     let launcher = rustix::process::getppid();
     // Modes are the archive's.
     rustix::process::umask(Mode::empty());
@@ -81,7 +82,12 @@ pub fn confine_extraction(
     rustix::thread::set_no_new_privs(true).map_err(at("no_new_privs"))?;
     keep_capabilities(&CAPABILITIES.into_iter().collect())?;
     landlock_rules::allow_mount(mount.as_fd()).map_err(at("Landlock"))?;
-    system_calls::allow_listed().map_err(at("seccomp"))
+    let second = Second::start().map_err(at("start its second thread"))?;
+    // No other one, and no process, whatever else may fail: counted per user, and this user has
+    // others.
+    set_limit(Resource::Nproc, 0)?;
+    system_calls::allow_listed().map_err(at("seccomp"))?;
+    Ok(second)
 }
 
 /// Confines a tool: it can run programs of the system and open one device.
@@ -126,9 +132,7 @@ fn limit_resources(order: &ExtractOrder) -> Result<(), NotConfined> {
     set_limit(Resource::Fsize, order.limits.file_bytes)?;
     set_limit(Resource::As, order.memory)?;
     set_limit(Resource::Nofile, MAX_OPEN)?;
-    set_limit(Resource::Core, 0)?;
-    // No new process, whatever else may fail: counted per user, and this user has others.
-    set_limit(Resource::Nproc, 0)
+    set_limit(Resource::Core, 0)
 }
 
 fn set_limit(resource: Resource, limit: u64) -> Result<(), NotConfined> {

@@ -1,9 +1,10 @@
 //! Writes the entries of a layer, one after the other, as the archive has them; what a hard
 //! link names is looked up inside the volume (TREE-3).
 
-use std::cell::Cell;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use airlock_archive::{Content, Stop, Visitor};
 use airlock_policy::entry::path::EntryPath;
@@ -24,7 +25,7 @@ use crate::volume::{DIRECTORY, Directory, Place, Step, Volume, WriteFault, look,
 pub(crate) struct Unpack {
     volume: Volume,
     reports: Reports,
-    blob_bytes: Rc<Cell<u64>>,
+    blob_bytes: Arc<AtomicU64>,
     /// Content and headers so far: a little less than was really read.
     tar_bytes: u64,
 }
@@ -45,7 +46,7 @@ const PIPE: OFlags =
 const UNFINISHED: Mode = Mode::RUSR.union(Mode::WUSR);
 
 impl Unpack {
-    pub(crate) fn new(volume: Volume, reports: Reports, blob_bytes: Rc<Cell<u64>>) -> Self {
+    pub(crate) fn new(volume: Volume, reports: Reports, blob_bytes: Arc<AtomicU64>) -> Self {
         Self { volume, reports, blob_bytes, tar_bytes: 0 }
     }
 
@@ -57,7 +58,11 @@ impl Unpack {
     fn progress(&mut self, entry: &Entry, bytes: u64) -> Step<()> {
         self.tar_bytes = self.tar_bytes.saturating_add(bytes);
         let (blob, tar_bytes) = (&self.blob_bytes, self.tar_bytes);
-        let progress = || Progress { blob_bytes: blob.get(), tar_bytes, entries: entry.index };
+        let progress = || Progress {
+            blob_bytes: blob.load(Ordering::Relaxed),
+            tar_bytes,
+            entries: entry.index,
+        };
         self.reports.progress(progress).map_err(|source| {
             Stop::Failed(WriteFault { what: "report progress to the launcher", source })
         })

@@ -71,13 +71,25 @@ pub enum Otherwise {
     Refused,
 }
 
+impl Otherwise {
+    const fn action(self) -> SeccompAction {
+        match self {
+            Self::Killed => SeccompAction::KillProcess,
+            Self::Refused => SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        }
+    }
+}
+
+/// Leaves all threads of the process, those that run already too, the listed calls. Sets
+/// `no_new_privs`. All must have the same filters so far.
+pub fn allow_only_everywhere(listed: &[Listed], otherwise: Otherwise) -> Result<(), NotFiltered> {
+    let filter = filter(listed, otherwise.action(), SeccompAction::Allow)?;
+    Ok(seccompiler::apply_filter_all_threads(&filter)?)
+}
+
 /// Leaves the calling thread and what it starts the listed calls. Sets `no_new_privs`.
 pub fn allow_only(listed: &[Listed], otherwise: Otherwise) -> Result<(), NotFiltered> {
-    let otherwise = match otherwise {
-        Otherwise::Killed => SeccompAction::KillProcess,
-        Otherwise::Refused => SeccompAction::Errno(libc::EPERM.unsigned_abs()),
-    };
-    load(listed, otherwise, SeccompAction::Allow)
+    load(listed, otherwise.action(), SeccompAction::Allow)
 }
 
 /// Makes these calls fail as on a kernel that does not have them (`ENOSYS`), so that the C library
@@ -94,10 +106,16 @@ fn load(
     otherwise: SeccompAction,
     action: SeccompAction,
 ) -> Result<(), NotFiltered> {
+    Ok(seccompiler::apply_filter(&filter(listed, otherwise, action)?)?)
+}
+
+fn filter(
+    listed: &[Listed],
+    otherwise: SeccompAction,
+    action: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let filter: BpfProgram =
-        SeccompFilter::new(rules(listed)?, otherwise, action, architecture)?.try_into()?;
-    Ok(seccompiler::apply_filter(&filter)?)
+    SeccompFilter::new(rules(listed)?, otherwise, action, architecture)?.try_into()
 }
 
 fn rules(listed: &[Listed]) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {

@@ -1,8 +1,6 @@
 //! GNU tar's sparse files: the map in the header (old GNU), in pax records (0.0, 0.1) or in front
 //! of the data (1.0).
 
-use std::io::Read;
-
 use airlock_policy::entry::sparse::{Region, SparseMap};
 use airlock_policy::limit::MAX_SPARSE_REGIONS;
 use airlock_policy::rule::Rule;
@@ -115,9 +113,9 @@ fn parse_map(text: &[u8]) -> Result<Vec<Region>, Rule> {
 
 /// Reads the map of an old GNU header and of the blocks that continue it: the file's size with
 /// holes, and the map.
-pub(crate) fn read_old<R: Read>(
+pub(crate) fn read_old(
     header: &tar::GnuHeader,
-    stream: &mut Stream<'_, R>,
+    stream: &mut Stream<'_>,
 ) -> Result<(u64, SparseMap), Fault> {
     let size = number::parse(&header.realsize)?.and_then(|size| u64::try_from(size).ok());
     let size = size.ok_or(Rule::ArchiveNumber)?;
@@ -158,10 +156,10 @@ fn negative(_: std::num::TryFromIntError) -> Rule {
 
 /// Reads the map in front of the data (version 1.0): a count, then offset and length of each
 /// region, a decimal number a line, filled up to whole blocks. Says how many bytes it took.
-pub(crate) fn read_in_data<R: Read>(
+pub(crate) fn read_in_data(
     size: u64,
     stored: u64,
-    stream: &mut Stream<'_, R>,
+    stream: &mut Stream<'_>,
 ) -> Result<(SparseMap, u64), Fault> {
     let mut lines = Lines { stream, stored, taken: 0, block: [0; BLOCK], position: BLOCK };
     let count = lines.number()?;
@@ -177,15 +175,15 @@ pub(crate) fn read_in_data<R: Read>(
 }
 
 /// The lines of a map in front of the data.
-struct Lines<'s, 'l, R> {
-    stream: &'s mut Stream<'l, R>,
+struct Lines<'s, 'l> {
+    stream: &'s mut Stream<'l>,
     stored: u64,
     taken: u64,
     block: [u8; BLOCK],
     position: usize,
 }
 
-impl<R: Read> Lines<'_, '_, R> {
+impl Lines<'_, '_> {
     fn number(&mut self) -> Result<u64, Fault> {
         let mut digits = Vec::new();
         // A number has at most 20 digits.

@@ -8,7 +8,9 @@
 //! | --- | --- |
 //! | `blob` | the bytes as they come: counted and hashed |
 //! | `gzip`, `zstd`, `decompress` | the compressed stream |
-//! | `stream` | the uncompressed bytes: counted, hashed, held to the limits |
+//! | `source` | the uncompressed bytes: counted, hashed, held to the limits |
+//! | `supply` | the same, by a second thread that reads ahead |
+//! | `stream` | the uncompressed bytes, taken block by block |
 //! | `number`, `header`, `pax`, `gnu_sparse` | the formats of tar: v7, ustar, GNU, pax |
 //! | `member` | what headers and extension headers claim together |
 //! | `walk` | from member to member, to the very end |
@@ -29,7 +31,9 @@ mod member;
 mod number;
 mod pax;
 mod scan;
+mod source;
 mod stream;
+mod supply;
 #[cfg(test)]
 mod testing;
 mod walk;
@@ -39,4 +43,5 @@ pub use content::{Chunk, Content};
 pub use decompress::Compression;
 pub use fault::{Cut, LayerFault, Refusal, Stop};
 pub use scan::{Scan, scan};
-pub use walk::{Summary, Visitor, read_layer};
+pub use supply::Work;
+pub use walk::{Summary, Visitor, read_layer, read_layer_ahead};

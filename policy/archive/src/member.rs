@@ -1,7 +1,5 @@
 //! What a header and the extension headers before it claim together.
 
-use std::io::Read;
-
 use airlock_policy::entry::sparse::SparseMap;
 use airlock_policy::entry::xattr::Xattr;
 use airlock_policy::entry::{Claim, ClaimedKind, Time};
@@ -48,11 +46,11 @@ pub(crate) struct Member {
 
 impl Member {
     /// Puts a member together. Reads its sparse map off the stream if it lies there.
-    pub(crate) fn assemble<R: Read>(
+    pub(crate) fn assemble(
         header: &Header,
         extensions: Extensions,
         global: Common,
-        stream: &mut Stream<'_, R>,
+        stream: &mut Stream<'_>,
     ) -> Result<Self, Fault> {
         let Extensions { long_name, long_link, pax } = extensions;
         let mut pax = pax.unwrap_or_default();

@@ -1,35 +1,27 @@
 //! The uncompressed bytes of a layer: counted, hashed, held to the limits, taken block by
 //! block (TAR-3).
 
-use std::io::Read;
-
-use airlock_policy::digest::{BlobDigest, DiffId, Digest};
-use airlock_policy::limit::ArchiveLimits;
 use airlock_policy::rule::Rule;
-use sha2::{Digest as _, Sha256};
 
-use crate::blob::Blob;
-use crate::buffer::Buffer;
-use crate::decompress::{Compression, Decoder, is_zero};
+use crate::decompress::is_zero;
 use crate::fault::Fault;
+use crate::source::{Batch, Totals};
+use crate::supply::Supply;
 
 /// The size of a tar block, in bytes.
 pub(crate) const BLOCK: usize = 512;
-const CAPACITY: usize = 256 << 10;
 
 /// A layer on its way through.
-pub(crate) struct Stream<'l, R> {
-    blob: Blob<R>,
-    decoder: Decoder,
-    buffer: Buffer,
-    /// `None` for a plain blob: its digest is the diff id.
-    hasher: Option<Sha256>,
-    bytes: u64,
-    is_over: bool,
-    limits: &'l ArchiveLimits,
+pub(crate) struct Stream<'s> {
+    supply: &'s mut dyn Supply,
+    batch: Batch,
+    /// How much of the batch was taken.
+    taken: usize,
+    /// Once the last batch was come to.
+    totals: Option<Totals>,
 }
 
-/// Where content comes from, without the type of the blob's reader.
+/// Where content comes from.
 pub(crate) trait Feed {
     /// The bytes that lie ahead, at least one; [`Rule::ArchiveTruncated`] at the end.
     fn ahead(&mut self) -> Result<&[u8], Fault>;
@@ -37,38 +29,30 @@ pub(crate) trait Feed {
     fn consume(&mut self, count: usize);
 }
 
-impl<'l, R: Read> Stream<'l, R> {
-    pub(crate) fn new(reader: R, limits: &'l ArchiveLimits) -> Result<Self, Fault> {
-        let mut blob = Blob::new(reader);
-        let decoder = Decoder::for_blob(&mut blob)?;
-        let hasher = match decoder {
-            Decoder::Plain => None,
-            Decoder::Gzip(_) | Decoder::Zstd(_) => Some(Sha256::new()),
-        };
-        let buffer = Buffer::new(CAPACITY);
-        Ok(Self { blob, decoder, buffer, hasher, bytes: 0, is_over: false, limits })
+impl<'s> Stream<'s> {
+    pub(crate) fn new(supply: &'s mut dyn Supply) -> Self {
+        Self { supply, batch: Batch::new(), taken: 0, totals: None }
     }
 
-    /// The bytes that lie ahead: at least `wanted`, unless the layer ends before.
+    /// The bytes that lie ahead: at least `wanted`, of the same block, unless the layer ends before.
+    ///
+    /// Batches are whole blocks, and everything in an archive begins at a block: so what is wanted
+    /// never lies in two of them.
     fn peek(&mut self, wanted: usize) -> Result<&[u8], Fault> {
-        while self.buffer.filled().len() < wanted && !self.is_over {
-            let count = self.decoder.read(&mut self.blob, self.buffer.room())?;
-            let fresh = self.buffer.grown(count);
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(fresh);
+        while self.left() < wanted && self.totals.is_none() {
+            if let Some(end) = self.batch.take_end() {
+                self.totals = Some(end?);
+                break;
             }
-            self.is_over = count == 0;
-            self.bytes = self.bytes.saturating_add(count as u64);
-            if self.bytes > self.limits.total_bytes {
-                return Err(Rule::LimitTotal.into());
-            }
-            if self.bytes > self.limits.ratio_from_bytes
-                && self.bytes > self.blob.bytes().saturating_mul(self.limits.ratio)
-            {
-                return Err(Rule::LimitRatio.into());
-            }
+            debug_assert_eq!(self.left(), 0, "nothing that is wanted lies in two batches");
+            self.batch = self.supply.next(std::mem::replace(&mut self.batch, Batch::none()))?;
+            self.taken = 0;
         }
-        Ok(self.buffer.filled())
+        Ok(self.batch.bytes().get(self.taken..).unwrap_or_default())
+    }
+
+    fn left(&self) -> usize {
+        self.batch.bytes().len().saturating_sub(self.taken)
     }
 
     /// The next block; `None` if the layer ends here. A last block that is cut off passes if it
@@ -78,7 +62,7 @@ impl<'l, R: Read> Stream<'l, R> {
         match ahead.first_chunk() {
             Some(block) => {
                 let block = *block;
-                self.buffer.consume(BLOCK);
+                self.consume(BLOCK);
                 Ok(Some(block))
             }
             None if ahead.is_empty() => Ok(None),
@@ -90,7 +74,7 @@ impl<'l, R: Read> Stream<'l, R> {
     /// The next block, which must be there whole.
     pub(crate) fn whole_block(&mut self) -> Result<[u8; BLOCK], Fault> {
         let block = *self.peek(BLOCK)?.first_chunk().ok_or(Rule::ArchiveTruncated)?;
-        self.buffer.consume(BLOCK);
+        self.consume(BLOCK);
         Ok(block)
     }
 
@@ -128,7 +112,7 @@ impl<'l, R: Read> Stream<'l, R> {
         if rest > 0 {
             let padding = BLOCK.saturating_sub(rest);
             let ahead = self.peek(padding)?.len();
-            self.buffer.consume(padding.min(ahead));
+            self.consume(padding.min(ahead));
         }
         Ok(())
     }
@@ -145,37 +129,23 @@ impl<'l, R: Read> Stream<'l, R> {
             if !is_zero(ahead) {
                 return Err(Rule::ArchiveTrailing.into());
             }
-            self.buffer.consume(count);
+            self.consume(count);
         }
     }
 
-    /// The digests of blob and layer, final once the layer is over.
-    pub(crate) fn digests(&self) -> (BlobDigest, DiffId) {
-        let blob = self.blob.digest();
-        let diff = match &self.hasher {
-            None => blob.0,
-            Some(hasher) => Digest::from_bytes(hasher.clone().finalize().into()),
-        };
-        (blob, DiffId(diff))
-    }
-
-    /// How many bytes blob and layer have, final once the layer is over.
-    pub(crate) fn lengths(&self) -> (u64, u64) {
-        (self.blob.bytes(), self.bytes)
-    }
-
-    pub(crate) fn compression(&self) -> Compression {
-        self.decoder.compression()
+    /// What is known of the layer; `None` unless it was read to its end.
+    pub(crate) fn totals(&self) -> Option<Totals> {
+        self.totals
     }
 }
 
-impl<R: Read> Feed for Stream<'_, R> {
+impl Feed for Stream<'_> {
     fn ahead(&mut self) -> Result<&[u8], Fault> {
         let ahead = self.peek(1)?;
         if ahead.is_empty() { Err(Rule::ArchiveTruncated.into()) } else { Ok(ahead) }
     }
 
     fn consume(&mut self, count: usize) {
-        self.buffer.consume(count);
+        self.taken = self.taken.saturating_add(count).min(self.batch.bytes().len());
     }
 }

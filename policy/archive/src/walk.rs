@@ -13,7 +13,9 @@ use crate::fault::{Fault, LayerFault, Refusal, Stop};
 use crate::header::{Header, text};
 use crate::member::{Extensions, Member};
 use crate::pax::{Common, Pax};
+use crate::source::{Source, Totals};
 use crate::stream::{BLOCK, Stream};
+use crate::supply::{self, Work};
 
 /// Who is shown the entries of a layer.
 pub trait Visitor {
@@ -54,7 +56,29 @@ pub fn read_layer<R: Read, V: Visitor>(
     limits: &ArchiveLimits,
     visitor: &mut V,
 ) -> Result<Summary, LayerFault<V::Error>> {
-    let stream = Stream::new(blob, limits).map_err(|fault| locate(fault, None))?;
+    walk(Stream::new(&mut Source::new(blob, *limits)), limits, visitor)
+}
+
+/// Does the same with a second thread, which reads, hashes and decompresses ahead of the walk:
+/// `second` is given what it is to do. It ends with the layer, or when the walk ends before.
+///
+/// The verdict is the same as [`read_layer`]'s, to the entry.
+pub fn read_layer_ahead<R: Read + Send + 'static, V: Visitor>(
+    blob: R,
+    limits: &ArchiveLimits,
+    visitor: &mut V,
+    second: impl FnOnce(Work),
+) -> Result<Summary, LayerFault<V::Error>> {
+    let (work, mut ahead) = supply::ahead(blob, *limits);
+    second(work);
+    walk(Stream::new(&mut ahead), limits, visitor)
+}
+
+fn walk<'l, V: Visitor>(
+    stream: Stream<'l>,
+    limits: &'l ArchiveLimits,
+    visitor: &mut V,
+) -> Result<Summary, LayerFault<V::Error>> {
     let mut walk = Walk {
         stream,
         limits,
@@ -68,17 +92,22 @@ pub fn read_layer<R: Read, V: Visitor>(
         is_last: false,
     };
     loop {
-        match walk.step(visitor) {
-            Ok(true) => {}
-            Ok(false) => return Ok(walk.summary()),
+        let fault = match walk.step(visitor) {
+            Ok(true) => continue,
+            Ok(false) => match walk.summary() {
+                Some(summary) => return Ok(summary),
+                // Not to be: a walk ends by coming to the layer's end.
+                None => Rule::ArchiveTruncated.into(),
+            },
             Err(End::Visitor(error)) => return Err(LayerFault::Visitor(error)),
-            Err(End::Fault(fault)) => return Err(locate(fault, walk.place)),
-        }
+            Err(End::Fault(fault)) => fault,
+        };
+        return Err(locate(fault, walk.place));
     }
 }
 
-struct Walk<'l, R> {
-    stream: Stream<'l, R>,
+struct Walk<'l> {
+    stream: Stream<'l>,
     limits: &'l ArchiveLimits,
     extensions: Extensions,
     global: Common,
@@ -112,7 +141,7 @@ impl<E> From<Rule> for End<E> {
     }
 }
 
-impl<R: Read> Walk<'_, R> {
+impl Walk<'_> {
     /// Reads one header and what belongs to it. False means that the layer is over.
     fn step<V: Visitor>(&mut self, visitor: &mut V) -> Result<bool, End<V::Error>> {
         let is_first = self.place.is_none();
@@ -243,19 +272,18 @@ impl<R: Read> Walk<'_, R> {
         Ok(false)
     }
 
-    fn summary(&self) -> Summary {
-        let (blob, diff_id) = self.stream.digests();
-        let (blob_bytes, tar_bytes) = self.stream.lengths();
-        Summary {
+    fn summary(&self) -> Option<Summary> {
+        let Totals { blob, diff_id, compression, blob_bytes, tar_bytes } = self.stream.totals()?;
+        Some(Summary {
             blob,
             diff_id,
-            compression: self.stream.compression(),
+            compression,
             blob_bytes,
             tar_bytes,
             entries: self.entries,
             file_bytes: self.file_bytes,
             left_out: self.left_out,
-        }
+        })
     }
 }
 

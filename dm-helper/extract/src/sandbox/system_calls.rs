@@ -61,6 +61,8 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_clock_gettime, Always),
     // Locks of the runtime, its stack guard, its way out.
     (libc::SYS_futex, Always),
+    // A thread that waits for the other one lets it run.
+    (libc::SYS_sched_yield, Always),
     (libc::SYS_sigaltstack, Always),
     (libc::SYS_rt_sigprocmask, Always),
     (libc::SYS_rt_sigaction, Always),
@@ -70,9 +72,9 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_exit_group, Always),
 ];
 
-/// Loads the filter. It cannot be lifted again.
+/// Loads the filter, for both threads. It cannot be lifted again.
 pub(super) fn allow_listed() -> Result<(), NotFiltered> {
-    system_calls::allow_only(ALLOWED, Otherwise::Killed)
+    system_calls::allow_only_everywhere(ALLOWED, Otherwise::Killed)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Tests of limits, of refusals, and of visitors and blobs that fail.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Cursor};
 
 use airlock_policy::limit::Setuid;
 
@@ -77,6 +77,40 @@ fn shown_to(
     }
 }
 
+/// What a reader says whose second thread reads ahead.
+fn read_ahead(blob: &[u8]) -> Option<Rule> {
+    let blob = Cursor::new(blob.to_vec());
+    let start = |work: Work| drop(std::thread::spawn(work));
+    let mut visitor = Stubborn(|_| Ok(()));
+    match read_layer_ahead(blob, &ArchiveLimits::default(), &mut visitor, start) {
+        Ok(_) => None,
+        Err(LayerFault::Refused(refusal)) => Some(refusal.rule),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn two_threads_read_what_one_reads() {
+    let contents: Vec<u8> = (0..3_000_000_u32).map(|n| (n / 7 % 251) as u8).collect();
+    let plain = tar(&[file("a", &contents), file("b", &[2; 5]), file("c", &contents[..700_001])]);
+    for blob in [plain.clone(), gzip(&plain), zstd(&plain)] {
+        let limits = ArchiveLimits::default();
+        let alone = read_layer(&blob[..], &limits, &mut Stubborn(|_| Ok(()))).unwrap();
+        let start = |work: Work| drop(std::thread::spawn(work));
+        let mut visitor = Stubborn(|_| Ok(()));
+        let both = read_layer_ahead(Cursor::new(blob), &limits, &mut visitor, start).unwrap();
+        assert_eq!(alone, both);
+    }
+}
+
+#[test]
+fn a_second_thread_that_dies_is_no_end_of_the_layer() {
+    let plain = tar(&[file("a", &vec![1; 600_000])]);
+    let mut visitor = Stubborn(|_| Ok(()));
+    let fault = read_layer_ahead(Cursor::new(plain), &ArchiveLimits::default(), &mut visitor, drop);
+    assert!(matches!(fault, Err(LayerFault::Read(_))), "{fault:?}");
+}
+
 #[test]
 fn a_visitor_may_refuse_skip_or_half_read_but_not_hide_a_fault() {
     let whole = tar(&[file("a", &vec![1; 600_000]), file("b", &[2; 5])]);
@@ -126,6 +160,9 @@ fn a_damaged_archive_never_panics_and_never_reads_in_two_ways() {
                 damaged[at] = value;
                 let skipped = shown_to(&damaged, |_| Ok(()));
                 assert_eq!(refusal(&damaged), skipped, "byte {at} is {value}");
+                if value == 0xff {
+                    assert_eq!(read_ahead(&damaged), skipped, "byte {at}, by two threads");
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ export AIRLOCK_CACHE
 export TESTS
 export PATH := $(AIRLOCK_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help deps build demo test fast lint deny trace native vm fuzz fuzz-long install audit sweep-power-cuts
+.PHONY: help deps build demo test fast lint deny trace native vm fuzz fuzz-long install audit sweep-power-cuts sweep-escapes sweep-hostile-controller sweep-helper-kills
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -59,3 +59,12 @@ audit: ## The auditor's budget: code lines, unsafe blocks, crates linked, system
 
 sweep-power-cuts: deps ## 30 power cuts in the VM: target/report/power-cuts.json.
 	@tests/run-sweep sweep-power-cuts
+
+sweep-escapes: deps ## What a worker and a broker that were taken over try, natively and in the VM: target/report/escapes.json.
+	@TESTS='test(/no_escape/)' tests/run-all
+
+sweep-hostile-controller: deps ## What a controller that was taken over tries, in the VM: target/report/hostile-controller.json.
+	@TESTS='test(/hostile_controller/)' tests/run-all vm
+
+sweep-helper-kills: deps ## 50 kills of the helper's processes in the VM: target/report/helper-kills.json.
+	@AIRLOCK_SWEEP_CASES=$${AIRLOCK_SWEEP_CASES:-50} TESTS='test(/helpers_processes_killed/)' tests/run-all vm

@@ -3,6 +3,7 @@
 //! A test that cannot run fails and says why: a skip is never a pass.
 #![expect(
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::missing_panics_doc,
@@ -11,10 +12,13 @@
 
 use std::path::PathBuf;
 
+pub mod escapes;
 pub mod extraction;
+pub mod helper_client;
 pub mod hostile;
 pub mod loopback;
 pub mod random_tree;
+pub mod report;
 pub mod s3;
 pub mod tree;
 pub mod vm;

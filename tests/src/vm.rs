@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use crate::report::{self, Case};
 use crate::s3::Server;
 
 /// A guest to be started, and what it gets.
@@ -71,6 +72,28 @@ impl Guest {
         self.command.arg("--power-cut-after").arg(format!("{:.3}", after.as_secs_f64()));
         self.command.arg("--seed").arg(seed.to_string());
         self
+    }
+
+    /// Brings a file of the guest into this folder when the scenario ends, under its path there.
+    pub fn bring(&mut self, path: &str, into: &Path) -> &mut Self {
+        self.command.arg("--copy-out").arg(path).arg("--into").arg(into);
+        self
+    }
+
+    /// Runs a sweep's scenario, which leaves its cases in `/run/NAME.json`, and takes them into the
+    /// report of that name.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end well, or one of the cases has a bad outcome.
+    pub fn sweeps(&mut self, name: &str, bad: &[&str]) {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder: {error}"));
+        let list = format!("/run/{name}.json");
+        self.bring(&list, folder.path()).passes(name);
+        let text = std::fs::read_to_string(folder.path().join(list.trim_start_matches('/')))
+            .unwrap_or_else(|error| panic!("{list}: {error}"));
+        let found = report::record(name, "vm", &Case::list(&text), bad);
+        assert!(found.is_empty(), "{found:#?}");
     }
 
     /// Runs the scenario.

@@ -21,11 +21,11 @@ fn sh(line: &str, folder: &Path) {
     assert!(status.success(), "{line}");
 }
 
-/// A root filesystem of a few files.
+/// A root filesystem of a few files: the same bytes each time, since several tests put it there.
 fn put_small() {
     let folder = tempfile::tempdir().unwrap();
     sh(
-        "mkdir -p t/etc t/usr/bin t/var && echo ID=small > t/etc/os-release && cp /bin/true t/usr/bin/ && tar -C t -cf small.tar .",
+        "mkdir -p t/etc t/usr/bin t/var && echo ID=small > t/etc/os-release && cp /bin/true t/usr/bin/ && tar -C t --sort=name --mtime=@0 -cf small.tar .",
         folder.path(),
     );
     Server::of_this_run().put("small/small.tar", &folder.path().join("small.tar"));
@@ -173,7 +173,11 @@ fn a_daemon_killed_during_an_extraction_finishes_after_its_restart() {
 #[test]
 fn every_process_is_confined_during_an_extraction() {
     Server::of_this_run().put("debian/proc.tar.zst", &images("rootfs").join("rootfs.tar.zst"));
-    Guest::new().setting("IMAGE_KEY", "debian/proc.tar.zst").passes("processes");
+    let page = airlock_tests::checkout().join("docs/privileges.md");
+    Guest::new()
+        .file(&page, "privileges.md")
+        .setting("IMAGE_KEY", "debian/proc.tar.zst")
+        .passes("processes");
 }
 
 #[test]
@@ -183,4 +187,37 @@ fn a_reboot_brings_pool_and_active_snapshot_back() {
     let disk = folder.path().join("disk");
     Guest::new().disk(&disk).passes("before-reboot");
     Guest::new().disk(&disk).cold().passes("after-reboot");
+}
+
+#[test]
+fn no_escape_from_the_running_systems_confinement_works() {
+    put_small();
+    Guest::new().sweeps("escapes", &["breach"]);
+}
+
+#[test]
+fn a_hostile_controller_changes_nothing_but_its_own_volumes() {
+    put_small();
+    Guest::new().seconds(900).sweeps("hostile-controller", &["breach"]);
+}
+
+#[test]
+fn the_helpers_processes_killed_at_any_moment_leave_nothing_behind() {
+    put_small();
+    let folder = tempfile::tempdir().unwrap();
+    sh(
+        "mkdir -p t/etc t/usr/share && echo ID=kill > t/etc/os-release
+         for i in $(seq 300); do head -c 4000 /dev/urandom > t/usr/share/$i; done
+         tar -C t -cf kill.tar .",
+        folder.path(),
+    );
+    Server::of_this_run().put("kill/kill.tar", &folder.path().join("kill.tar"));
+    let mut guest = Guest::new();
+    for name in ["AIRLOCK_SWEEP_CASES", "AIRLOCK_SWEEP_SEED"] {
+        if let Ok(value) = std::env::var(name) {
+            guest.setting(name, &value);
+        }
+    }
+    let bad = ["broken", "orphaned", "changed", "silent"];
+    guest.seconds(1080).sweeps("helper-kills", &bad);
 }

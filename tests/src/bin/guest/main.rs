@@ -12,8 +12,11 @@
     reason = "a test fails by panicking, prints for people, and starts the programs it checks"
 )]
 
+mod escapes;
 mod faults;
 mod growth;
+mod helper_kills;
+mod hostile_controller;
 mod kills;
 mod machine;
 mod main_job;
@@ -21,6 +24,7 @@ mod mounts;
 mod power;
 mod processes;
 mod reboot;
+mod survey;
 
 fn main() {
     let scenario = std::env::args().nth(1).unwrap_or_default();
@@ -35,6 +39,9 @@ fn main() {
         "helper-down" => faults::helper_down,
         "killed-during-download" => kills::during_download,
         "killed-during-extraction" => kills::during_extraction,
+        "escapes" => escapes::all,
+        "helper-kills" => helper_kills::all,
+        "hostile-controller" => hostile_controller::all,
         "processes" => processes::are_confined,
         "before-reboot" => reboot::before,
         "after-reboot" => reboot::after,

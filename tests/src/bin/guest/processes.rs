@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::machine::{logs, pids, ready, wait_for};
+use crate::machine::{logs, pids, ready, sh, wait_for};
 
 type Status = BTreeMap<String, String>;
 
@@ -47,6 +47,7 @@ pub(crate) fn are_confined() {
         .spawn()
         .unwrap();
     let launcher = status(one("airlock-dm-helper")).unwrap();
+    let unit = filters_of_the_unit();
     let mut worker = None;
     // Confined means that all steps are done, of which the filter is the last: one more than its
     // unit gave it. Before that it has read nothing.
@@ -62,6 +63,10 @@ pub(crate) fn are_confined() {
     let own_namespace = fs::read_link("/proc/self/ns/user").unwrap();
     let worker_namespace = fs::read_link(format!("/proc/{worker_pid}/ns/user")).unwrap();
     show("airlock-dm-worker", worker_pid, &worker);
+    for program in ["airlock-dm-worker", "airlock-dm-broker", "airlock-dm-helper", "airlock"] {
+        let pid = if program == "airlock-dm-worker" { worker_pid } else { one(program) };
+        is_as_the_page_says(program, pid, unit);
+    }
     assert_ne!(worker_namespace, own_namespace, "the worker has a user namespace of its own");
     assert!(worker["Uid"].starts_with(NOBODY_ON_THE_HOST), "{}", worker["Uid"]);
     assert_eq!(mask(&worker, "CapEff"), IN_ITS_NAMESPACE);
@@ -89,6 +94,63 @@ pub(crate) fn are_confined() {
     }
     assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), ("1", "2"));
     assert!(command.wait().unwrap().success());
+}
+
+/// Compares a process with its row of `docs/privileges.md`, whose columns are named as `/proc` names
+/// them.
+fn is_as_the_page_says(program: &str, pid: u32, unit: u32) {
+    let page = fs::read_to_string("privileges.md").unwrap();
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|line| line.split(" | ").collect())
+        .collect();
+    let columns = rows.iter().find(|row| row.contains(&"own filters")).unwrap();
+    let row =
+        rows.iter().find(|row| row[0] == format!("`{program}`") && row.len() == columns.len());
+    let row = row.unwrap_or_else(|| panic!("the page has no row of {program}"));
+    let status = status(pid).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let mut compared = 0;
+    for (column, said) in columns.iter().zip(row).skip(1).filter(|(_, said)| **said != "any") {
+        let said = match *said {
+            "airlock" => sh("id -u airlock").ok().out.trim().to_owned(),
+            said => said.to_owned(),
+        };
+        let seen = match *column {
+            "own filters" if program == "airlock" => "0".to_owned(),
+            "own filters" => (filters(&status) - unit).to_string(),
+            "readable" => readable(pid, &status).to_owned(),
+            column if column.starts_with("Max ") => {
+                // The name is padded; the soft limit and the hard one follow.
+                let line = limits.lines().find_map(|line| line.strip_prefix(column)).unwrap();
+                line.split_whitespace().nth(1).unwrap().to_owned()
+            }
+            column => status[column].split(' ').next().unwrap().to_owned(),
+        };
+        assert_eq!(seen, said, "{program}: {column}");
+        compared += 1;
+    }
+    assert!(compared >= 8, "{program}: {compared} columns");
+    println!("{program} is as the page says in {compared} columns");
+}
+
+/// Whether a process of the same uid, without `CAP_SYS_PTRACE`, may read its memory.
+fn readable(pid: u32, status: &Status) -> &'static str {
+    let uid = status["Uid"].split(' ').next().unwrap();
+    let line = format!(
+        "setpriv --reuid {uid} --clear-groups --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace cat /proc/{pid}/maps >/dev/null"
+    );
+    if sh(&line).code == Some(0) { "yes" } else { "no" }
+}
+
+/// How many filters the unit itself brings: those of a process that does nothing, under the same
+/// settings.
+fn filters_of_the_unit() -> u32 {
+    sh("sed 's,^ExecStart=.*,ExecStart=/bin/sleep 300,; s,^Type=.*,Type=exec,; /^Requires=/d' /usr/lib/systemd/system/airlock-dm-helper.service > /run/systemd/system/bare.service && systemctl daemon-reload && systemctl start bare.service").ok();
+    let bare = filters(&status(crate::machine::main_pid("bare.service")).unwrap());
+    sh("systemctl stop bare.service").ok();
+    bare
 }
 
 /// The one process of this program; of `airlock` the oldest, which is the daemon.

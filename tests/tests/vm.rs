@@ -207,7 +207,7 @@ fn the_helpers_processes_killed_at_any_moment_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     sh(
         "mkdir -p t/etc t/usr/share && echo ID=kill > t/etc/os-release
-         for i in $(seq 300); do head -c 4000 /dev/urandom > t/usr/share/$i; done
+         for i in $(seq 800); do head -c 4000 /dev/urandom > t/usr/share/$i; done
          tar -C t -cf kill.tar .",
         folder.path(),
     );

@@ -1,4 +1,4 @@
-//! seccomp: the system calls that the broker may make. Any other ends it.
+//! PROC-8, seccomp: the system calls that the broker may make. Any other ends it.
 //!
 //! Killed, and not refused with an error: this process parses what strangers send, each call that
 //! its own code makes is below, and so one that is not is somebody else's code. Its death costs

@@ -1,4 +1,5 @@
-//! seccomp: the system calls that the launcher and its workers may make. Any other fails (EPERM).
+//! PROC-9, seccomp: the system calls that the launcher and its workers may make. Any other fails
+//! (EPERM).
 //!
 //! Refused, and not killed for: the list holds the workers' tools too (`mkfs.ext4`, `thin_check`),
 //! which are other people's programs, of another version on each system, and do without what they

@@ -59,7 +59,12 @@ pub(crate) fn all() {
         } else {
             ("changed".to_owned(), changed.join("; "))
         };
-        let shown = format!("{:02}: {name} killed after {} ms", case + 1, moment.as_millis());
+        let when = if victim == "airlock-dm-worker" {
+            "while it extracted".to_owned()
+        } else {
+            format!("after {} ms", moment.as_millis())
+        };
+        let shown = format!("{:02}: {name} killed {when}", case + 1);
         println!("{shown}: {outcome}: {detail}");
         cases.push(Case::new(shown, outcome, detail).json());
     }
@@ -92,20 +97,18 @@ fn begin() -> std::process::Child {
 
 /// Kills a process at a moment of a run. Answers who was killed, how it ended, and what was seen.
 fn kill(victim: &str, moment: Duration, dice: &mut Dice) -> (String, String, String) {
-    let running = begin();
-    sleep(moment);
-    let mut name = victim;
+    let mut running = begin();
     if victim == "airlock-dm-worker" {
-        // It lives for a part of the run only: in that part, then.
-        let until = Instant::now() + Duration::from_secs(3);
-        while pids(victim).is_empty() && Instant::now() < until {
+        // It lives for a part of the run only: killed at a moment of that part.
+        while pids(victim).is_empty() && running.try_wait().unwrap().is_none() {
             sleep(Duration::from_millis(5));
         }
-        sleep(Duration::from_millis(dice.roll(150)));
-        if pids(victim).is_empty() {
-            name = "airlock-dm-broker";
-        }
+        sleep(Duration::from_millis(dice.roll(400)));
+    } else {
+        sleep(moment);
     }
+    // A worker that has just ended has no moment left: then whom it worked for.
+    let name = if pids(victim).is_empty() { "airlock-dm-broker" } else { victim };
     let killed: Vec<u32> = pids(name);
     for pid in &killed {
         drop(sh(&format!("kill -9 {pid}")));

@@ -83,6 +83,11 @@ impl Ledger {
         Ok(Self { file, size, book, broken: false })
     }
 
+    /// Reads the ledger of a state directory, and changes nothing.
+    pub fn look(directory: impl AsFd) -> Result<Book, LedgerFailure> {
+        replay(&read(directory.as_fd()).map_err(failed("read"))?)
+    }
+
     /// What the ledger says.
     pub const fn book(&self) -> &Book {
         &self.book

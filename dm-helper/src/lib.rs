@@ -15,6 +15,7 @@
 //! | [`dm`] | the device table |
 //! | [`ledger`] | what the helper itself knows of its volumes |
 //! | [`errands`] | the link to the launcher |
+//! | [`teardown`] | takes the pool's devices down, for root at the machine |
 //! | `audit` | one line a request |
 #![forbid(unsafe_code)]
 
@@ -32,6 +33,7 @@ mod permit;
 mod pool;
 mod rpc;
 pub mod startup;
+pub mod teardown;
 mod worker;
 
 pub use helper::Parts;

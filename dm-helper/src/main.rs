@@ -6,19 +6,37 @@ use std::io::Write as _;
 use std::iter;
 use std::process::ExitCode;
 
+use airlock_dm_helper::{startup, teardown};
+
 fn main() -> ExitCode {
     // Started by a descriptor, the process would be listed under that descriptor's number.
     rustix::thread::set_name(c"airlock-broker").ok();
-    let Err(failure) = airlock_dm_helper::startup::run(std::env::args().skip(1));
-    let mut text = "airlock-dm-broker: did not start".to_owned();
-    let first: &dyn Error = &failure;
-    let causes = iter::successors(Some(first), |error| Error::source(*error));
-    for cause in causes {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let down = match *words {
+        ["--take-down", "dry-run"] => teardown::run(true, say),
+        ["--take-down", "now"] => teardown::run(false, say),
+        _ => {
+            let Err(failure) = startup::run(arguments.into_iter());
+            say(&format!("did not start: {}", chain(&failure)));
+            return ExitCode::FAILURE;
+        }
+    };
+    match down {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&chain(&failure));
+            ExitCode::FAILURE
+        }
     }
-    text.push('\n');
+}
+
+fn say(line: &str) {
     // Nobody to tell when stderr is gone.
-    drop(std::io::stderr().write_all(text.as_bytes()));
-    ExitCode::FAILURE
+    drop(writeln!(std::io::stderr(), "airlock-dm-broker: {line}"));
+}
+
+fn chain(failure: &dyn Error) -> String {
+    let causes = iter::successors(Some(failure), |error| Error::source(*error));
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

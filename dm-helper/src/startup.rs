@@ -27,6 +27,9 @@ const STATE: RawFd = 5;
 /// The configuration file, opened and checked by the launcher.
 const CONFIG: RawFd = 6;
 
+/// The state directory, where the process is started to take the pool's devices down.
+pub(crate) const STATE_OF_TEARDOWN: RawFd = 3;
+
 /// The largest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 64 * 1024;
 

@@ -146,6 +146,12 @@ fn a_mounted_snapshot_is_safe_busy_and_back_and_a_grown_one_is_whole() {
 }
 
 #[test]
+fn a_detached_pool_comes_back_and_a_destroyed_one_does_not() {
+    put_small();
+    Guest::new().passes("teardown");
+}
+
+#[test]
 fn a_full_disk_fails_one_download_and_harms_no_other() {
     put_small();
     put_large();

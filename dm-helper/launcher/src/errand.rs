@@ -2,8 +2,8 @@
 
 mod attach;
 pub mod extract;
-mod node;
-mod pool;
+pub(crate) mod node;
+pub(crate) mod pool;
 mod thin_device;
 
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@
 //! | [`worker`] | a running worker, and what its end means |
 //! | [`program`] | the files of broker and worker |
 //! | [`mount`] | the detached mount of a volume |
+//! | [`teardown`] | takes the pool down, for root at the machine |
 //! | [`log`] | one line on stderr |
 //! | [`output`] | what workers write, into the log |
 #![forbid(unsafe_code)]
@@ -20,4 +21,5 @@ pub mod output;
 pub mod program;
 pub mod serve;
 pub mod startup;
+pub mod teardown;
 pub mod worker;

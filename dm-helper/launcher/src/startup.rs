@@ -1,13 +1,13 @@
 //! From root's configuration to a running broker, in order. Whatever is missing ends it.
 
 mod accounts;
-mod broker;
-mod config_file;
+pub(crate) mod broker;
+pub(crate) mod config_file;
 mod listener;
 mod node_rules;
 mod notify;
-mod privileges;
-mod state;
+pub(crate) mod privileges;
+pub(crate) mod state;
 mod system_calls;
 pub mod user_namespace;
 
@@ -42,7 +42,7 @@ pub enum NotStarted {
 }
 
 /// Says which step failed.
-fn at<E: Into<Box<dyn Error>>>(step: &'static str) -> impl FnOnce(E) -> NotStarted {
+pub(crate) fn at<E: Into<Box<dyn Error>>>(step: &'static str) -> impl FnOnce(E) -> NotStarted {
     move |error| NotStarted::Step { step, source: error.into() }
 }
 

@@ -258,6 +258,11 @@ impl Book {
         self.things.range(from).map(|(thin, thing)| (*thin, thing))
     }
 
+    /// The volume or snapshot of this thin id.
+    pub fn thing(&self, thin: ThinId) -> Option<&Thing> {
+        self.things.get(&thin)
+    }
+
     /// How many volumes there are.
     pub fn volume_count(&self) -> usize {
         self.volumes.len()

@@ -21,4 +21,6 @@ mod rig;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
+mod teardown;
+#[cfg(test)]
 mod verbs;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use airlock_policy::errand::{Failure, Stage};
 use airlock_policy::name::SnapshotName;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::file;
@@ -41,6 +41,21 @@ pub(super) fn unpublish(name: &SnapshotName) -> Result<(), Failure> {
         Err(Errno::NOENT) => Ok(()),
         other => other.map_err(failed(Stage::NodeLink)),
     }
+}
+
+/// Takes every link away: no device is left that one could lead to.
+pub(crate) fn unpublish_all() -> Result<(), Errno> {
+    let links = match open_links() {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    for entry in Dir::read_from(&links)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && is_link(&links, &name)? {
+            rustix::fs::unlinkat(&links, &name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 fn link(minor: u32, name: &SnapshotName) -> Result<(), Errno> {

@@ -9,11 +9,11 @@ use std::path::Path;
 
 use airlock_policy::errand::{Backing, BlockDevice, Failure, Stage};
 use airlock_policy::helper_config::{PoolConfig, PoolPart};
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::file;
-use crate::log::failed;
+use crate::log::{failed, log};
 use files::Files;
 
 /// The pool's devices, found or made.
@@ -63,6 +63,39 @@ pub(super) fn grow(
     };
     files::grow(file, part, bytes).map_err(failed(Stage::PoolGrow))?;
     attach(&files)
+}
+
+/// Detaches the loop devices of the pool's files. No table uses them any more.
+pub(crate) fn detach_loops(state: BorrowedFd<'_>, is_dry: bool) -> Result<(), Errno> {
+    for name in files::BOTH {
+        let Some(file) = files::existing(state, name)? else { continue };
+        if loops::find(&file)?.is_none() {
+            continue;
+        }
+        if is_dry {
+            log(&format!("would detach the loop device of {name}"));
+        } else {
+            loops::detach(&file)?;
+            log(&format!("detached the loop device of {name}"));
+        }
+    }
+    Ok(())
+}
+
+/// Removes the pool's files, and the ledger, which is nothing without them.
+pub(crate) fn remove_files(state: BorrowedFd<'_>, is_dry: bool) -> Result<(), Errno> {
+    for name in files::BOTH.iter().chain(["ledger"].iter()) {
+        if is_dry {
+            log(&format!("would remove {name}"));
+            continue;
+        }
+        match rustix::fs::unlinkat(state, *name, AtFlags::empty()) {
+            Ok(()) => log(&format!("removed {name}")),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    rustix::fs::fsync(state)
 }
 
 fn attach(files: &Files) -> Result<Pool, Failure> {

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::program::Program;
 
 /// The broker's name, as its first argument and as its file's.
-pub(super) const BROKER: &str = "airlock-dm-broker";
+pub(crate) const BROKER: &str = "airlock-dm-broker";
 
 /// Starts the broker and returns our end of the link to it. It finds:
 ///

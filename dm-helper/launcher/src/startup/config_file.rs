@@ -14,7 +14,7 @@ const MOST: u64 = 64 << 10;
 
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoConfig {
+pub(crate) enum NoConfig {
     #[error("{path} cannot be opened")]
     Open { path: String, source: Errno },
     #[error("{path} cannot be trusted")]
@@ -29,10 +29,10 @@ pub(super) enum NoConfig {
 
 /// The open file: what the launcher reads is what the broker will read.
 #[derive(Debug)]
-pub(super) struct ConfigFile(OwnedFd);
+pub(crate) struct ConfigFile(OwnedFd);
 
 /// Opens the file. It and its folder must be root's, and not writable by anybody else.
-pub(super) fn open(path: &Path) -> Result<ConfigFile, NoConfig> {
+pub(crate) fn open(path: &Path) -> Result<ConfigFile, NoConfig> {
     let open = |path: &Path, source| NoConfig::Open { path: path.display().to_string(), source };
     let trust =
         |path: &Path, source| NoConfig::Untrusted { path: path.display().to_string(), source };
@@ -56,7 +56,7 @@ pub(super) fn open(path: &Path) -> Result<ConfigFile, NoConfig> {
 
 impl ConfigFile {
     /// Reads the file, and goes back to its beginning for the broker, which shares the position.
-    pub(super) fn parse(&self) -> Result<HelperConfig, NoConfig> {
+    pub(crate) fn parse(&self) -> Result<HelperConfig, NoConfig> {
         let text = file::read(self.0.try_clone()?, MOST)?;
         rustix::fs::seek(&self.0, SeekFrom::Start(0)).map_err(std::io::Error::from)?;
         Ok(HelperConfig::parse(&String::from_utf8(text)?)?)

@@ -13,7 +13,7 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::Gid;
 
 /// Makes nothing that others could open, unless it is opened to them.
-pub(super) fn close_by_default() {
+pub(crate) fn close_by_default() {
     rustix::process::umask(Mode::from_raw_mode(0o077));
 }
 

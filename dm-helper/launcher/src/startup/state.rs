@@ -21,7 +21,7 @@ pub struct Second {
 
 /// Opens the state directory, made if need be, and locks it for as long as the second descriptor
 /// lives. The lock is the kernel's: nothing is left behind by a launcher that was killed.
-pub(super) fn open_and_lock(path: &Path) -> Result<(OwnedFd, OwnedFd), NotStarted> {
+pub(crate) fn open_and_lock(path: &Path) -> Result<(OwnedFd, OwnedFd), NotStarted> {
     match rustix::fs::mkdir(path, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(at("make the state directory")(errno)),

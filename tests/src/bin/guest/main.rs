@@ -25,6 +25,7 @@ mod power;
 mod processes;
 mod reboot;
 mod survey;
+mod teardown;
 
 fn main() {
     let scenario = std::env::args().nth(1).unwrap_or_default();
@@ -36,6 +37,7 @@ fn main() {
         "full-disk" => faults::full_disk,
         "growth" => growth::a_pool_grows_in_use,
         "mounts" => mounts::are_safe_and_come_back,
+        "teardown" => teardown::detached_and_destroyed,
         "helper-down" => faults::helper_down,
         "killed-during-download" => kills::during_download,
         "killed-during-extraction" => kills::during_extraction,

@@ -13,6 +13,8 @@ use crate::log::failed;
 
 const DATA: &str = "data.img";
 const METADATA: &str = "metadata.img";
+/// Both.
+pub(super) const BOTH: [&str; 2] = [DATA, METADATA];
 
 /// A data block of the pool, in bytes.
 const DATA_BLOCK: u64 = 128 << 10;
@@ -106,7 +108,7 @@ fn take(file: &OwnedFd, from: u64, to: u64) -> Result<(), Errno> {
     }
 }
 
-fn existing(state: BorrowedFd<'_>, name: &str) -> Result<Option<OwnedFd>, Errno> {
+pub(super) fn existing(state: BorrowedFd<'_>, name: &str) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(state, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),

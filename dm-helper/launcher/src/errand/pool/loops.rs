@@ -42,7 +42,7 @@ pub(super) fn attach(file: &OwnedFd) -> Result<OwnedFd, Errno> {
 
 /// The device that has this very file, whole. Two devices of one file would not see each other's
 /// writes, so one that has a part of it is a conflict.
-fn find(file: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+pub(super) fn find(file: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
     let stat = rustix::fs::fstat(file)?;
     let blocks = rustix::fs::open(
         "/sys/block",
@@ -68,6 +68,18 @@ fn find(file: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
         }
     }
     Ok(None)
+}
+
+/// Detaches a file from its loop device. The kernel does it when the last descriptor is closed,
+/// and udev may hold one for a moment.
+pub(super) fn detach(file: &OwnedFd) -> Result<(), Errno> {
+    for _ in 0..TRIES {
+        let Some(device) = find(file)? else { return Ok(()) };
+        loop_device::detach(device.as_fd()).map_err(|error| errno(&error))?;
+        drop(device);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    Err(Errno::BUSY)
 }
 
 fn open(path: &str) -> Result<OwnedFd, Errno> {

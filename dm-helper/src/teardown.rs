@@ -1,5 +1,5 @@
 //! Takes the pool's devices out of the device table: for root at the machine, with the services
-//! stopped, and no verb of the socket.
+//! stopped, and no verb of the socket (POOL-6, R-309).
 
 use airlock_policy::name::{DeviceName, ThinId};
 use airlock_protocol::not_done::StepFailure;

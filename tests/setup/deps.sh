@@ -43,7 +43,8 @@ packages() {
         attr                      # extended attributes in images
         acl                       # ACLs in images
         libcap2-bin               # file capabilities in images
-        libarchive-tools          # bsdtar: another writer of archives
+        libarchive-tools          # bsdtar: another writer of archives; another extractor in the bench
+        umoci                     # another extractor in the bench
         openssl                   # repeatable noise for images
         thin-provisioning-tools   # thin_check, thin_dump on pools that tests made
         dmsetup                   # what a pool looks like from outside

@@ -107,7 +107,8 @@ pub fn measured(desk: &Desk, device: &Loop, blob: &File) -> Measured {
         let watch = scope.spawn(|| {
             let mut peak = 0;
             while !is_over.load(Ordering::Relaxed) {
-                peak = peak.max(peak_rss(pid).unwrap_or_default());
+                // The last and not the highest: until it is another program, it is a copy of this.
+                peak = peak_rss(pid).unwrap_or(peak);
                 thread::sleep(Duration::from_millis(1));
             }
             peak
@@ -123,7 +124,7 @@ pub fn measured(desk: &Desk, device: &Loop, blob: &File) -> Measured {
 }
 
 /// The most memory that a process ever had, in KiB; `None` once it has ended.
-fn peak_rss(pid: i32) -> Option<u64> {
+pub fn peak_rss(pid: i32) -> Option<u64> {
     status(pid, "VmHWM")?.trim_end_matches(" kB").parse().ok()
 }
 

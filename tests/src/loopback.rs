@@ -27,8 +27,17 @@ impl Loop {
     ///
     /// Without root, or where the kernel has no loop devices.
     pub fn new(bytes: u64) -> Self {
+        Self::new_in(&std::env::temp_dir(), bytes)
+    }
+
+    /// The same, its file in this folder.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn new_in(folder: &Path, bytes: u64) -> Self {
         assert!(rustix::process::geteuid().is_root(), "loop devices need root");
-        let file = tempfile::NamedTempFile::new().unwrap();
+        let file = tempfile::NamedTempFile::new_in(folder).unwrap();
         file.as_file().set_len(bytes).unwrap();
         Self::of(file)
     }

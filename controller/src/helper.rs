@@ -81,7 +81,10 @@ impl HelperFault {
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::NotDone { source: NotDone::Refused(refusal), .. } => Some(*refusal),
-            Self::NotDone { source: NotDone::Failed(_) | NotDone::Stopping, .. }
+            Self::NotDone {
+                source: NotDone::Failed(_) | NotDone::Late(_) | NotDone::Stopping,
+                ..
+            }
             | Self::Down { .. }
             | Self::Lost { .. }
             | Self::Late { .. }
@@ -96,6 +99,8 @@ impl HelperFault {
             Self::Protocol { .. } => false,
             Self::NotDone { source, .. } => match source {
                 NotDone::Failed(_) | NotDone::Stopping => true,
+                // What may still be running is not tried again.
+                NotDone::Late(_) => false,
                 NotDone::Refused(refusal) => matches!(refusal, Refusal::TooManyLayers),
             },
         }

@@ -40,8 +40,8 @@ pub enum Access {
     ReadOnly,
 }
 
-/// The device table, as much of it as is airlock's. What takes `&self` changes nothing.
-pub trait DeviceTable: Send {
+/// The device table, as much of it as is airlock's, to look at.
+pub trait DeviceTable: Send + Sync {
     /// The device of this name; `None` where there is none. One with another's uuid is a failure.
     fn find(&self, name: DeviceName) -> Result<Option<Device>, StepFailure>;
     /// The type, length and parameters of a live device's table.
@@ -50,22 +50,26 @@ pub trait DeviceTable: Send {
     fn pool_status(&self) -> Result<String, StepFailure>;
     /// Every device of ours, with its minor number.
     fn list(&self) -> Result<Vec<(DeviceName, u32)>, StepFailure>;
+}
+
+/// What changes it. Any of it may hang in the kernel: see [`crate::Worker`].
+pub trait ChangeTable: DeviceTable {
     /// Creates a device, loads its table and resumes it. Where any of it fails, nothing is left.
     fn create(
-        &mut self,
+        &self,
         name: DeviceName,
         target: &Target,
         access: Access,
     ) -> Result<Device, StepFailure>;
     /// Gives a live device another table, while it is in use. One call to the kernel suspends it,
     /// changes the table and resumes it: no crash of ours leaves it suspended (POOL-5).
-    fn reload(&mut self, name: DeviceName, target: &Target) -> Result<(), StepFailure>;
+    fn reload(&self, name: DeviceName, target: &Target) -> Result<(), StepFailure>;
     /// Resumes a device.
-    fn resume(&mut self, name: DeviceName) -> Result<(), StepFailure>;
+    fn resume(&self, name: DeviceName) -> Result<(), StepFailure>;
     /// Removes a device that nobody holds. Tries for about a second: udev may be looking at it.
-    fn remove(&mut self, name: DeviceName) -> Result<(), StepFailure>;
+    fn remove(&self, name: DeviceName) -> Result<(), StepFailure>;
     /// Sends the pool a message.
-    fn message(&mut self, text: &str) -> Result<(), StepFailure>;
+    fn message(&self, text: &str) -> Result<(), StepFailure>;
 }
 
 /// The kernel's device table.
@@ -135,8 +139,10 @@ impl DeviceTable for KernelTable {
         });
         Ok(ours.collect())
     }
+}
 
-    fn create(&mut self, name: DeviceName, target: &Target, access: Access) -> Stepped<Device> {
+impl ChangeTable for KernelTable {
+    fn create(&self, name: DeviceName, target: &Target, access: Access) -> Stepped<Device> {
         let text = name.to_string();
         let uuid = if target.handed_out { name.handed_out_uuid() } else { name.uuid() };
         let id = DevId::Name(dm_name(&text)?);
@@ -158,7 +164,7 @@ impl DeviceTable for KernelTable {
         }
     }
 
-    fn reload(&mut self, name: DeviceName, target: &Target) -> Stepped<()> {
+    fn reload(&self, name: DeviceName, target: &Target) -> Stepped<()> {
         let text = name.to_string();
         let id = DevId::Name(dm_name(&text)?);
         self.load_and_resume(&id, target, DmFlags::empty()).map(drop).inspect_err(|_failure| {
@@ -167,7 +173,7 @@ impl DeviceTable for KernelTable {
         })
     }
 
-    fn resume(&mut self, name: DeviceName) -> Stepped<()> {
+    fn resume(&self, name: DeviceName) -> Stepped<()> {
         let text = name.to_string();
         self.0
             .device_suspend(&DevId::Name(dm_name(&text)?), options(DmFlags::empty()))
@@ -175,7 +181,7 @@ impl DeviceTable for KernelTable {
             .map_err(at(Step::Resume))
     }
 
-    fn remove(&mut self, name: DeviceName) -> Stepped<()> {
+    fn remove(&self, name: DeviceName) -> Stepped<()> {
         let text = name.to_string();
         let id = DevId::Name(dm_name(&text)?);
         self.0
@@ -184,7 +190,7 @@ impl DeviceTable for KernelTable {
             .map_err(at(Step::RemoveDevice))
     }
 
-    fn message(&mut self, text: &str) -> Stepped<()> {
+    fn message(&self, text: &str) -> Stepped<()> {
         let pool = DeviceName::Pool.to_string();
         self.0
             .target_msg(&DevId::Name(dm_name(&pool)?), None, text)

@@ -21,7 +21,7 @@ impl Helper {
     pub(crate) fn resume_pool(&mut self) {
         let pool = self.table.find(DeviceName::Pool);
         if pool.is_ok_and(|pool| pool.is_some_and(|device| device.suspended)) {
-            let resumed = format!("{:?}", self.table.resume(DeviceName::Pool));
+            let resumed = format!("{:?}", self.resume_table());
             audit::event("pool-suspended", &[("resumed", &resumed)]);
         }
     }
@@ -76,6 +76,6 @@ impl Helper {
             return Ok(());
         }
         audit::event("pool-reload", &[("sectors", &target.sectors), ("table", &target.line)]);
-        self.table.reload(DeviceName::Pool, &target).map_err(NotDone::Failed)
+        self.reload_table(&target)
     }
 }

@@ -1,6 +1,7 @@
-//! What the privileged thread holds, and what several verbs need of it.
+//! What the helper is put together from, and what several verbs need of it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_policy::errand::{Answer, Errand, ThinDevice};
@@ -8,23 +9,21 @@ use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::name::{DeviceName, RequestId, ThinId};
 use airlock_protocol::not_done::{NotDone, Refusal, Step, StepFailure};
 use rustix::io::Errno;
-use tokio::sync::mpsc::WeakUnboundedSender;
 
-use crate::audit::{self, Peer};
+use crate::audit;
 use crate::dm::table::Target;
-use crate::dm::{Access, Device, DeviceTable};
+use crate::dm::{Access, ChangeTable, Device};
 use crate::errands::Errands;
-use crate::extraction::Extractions;
 use crate::ledger::{Book, Ledger};
 use crate::permit::refuse;
-use crate::worker::Job;
+pub(crate) use crate::turns::Helper;
 
 /// What the helper is put together from.
 pub struct Parts {
     /// What root decided.
     pub config: HelperConfig,
     /// The device table.
-    pub table: Box<dyn DeviceTable>,
+    pub table: Arc<dyn ChangeTable>,
     /// The ledger.
     pub ledger: Ledger,
     /// The link to the launcher.
@@ -39,35 +38,9 @@ impl fmt::Debug for Parts {
     }
 }
 
-/// The state behind the verbs.
-pub(crate) struct Helper {
-    pub(crate) config: HelperConfig,
-    pub(crate) table: Box<dyn DeviceTable>,
-    pub(crate) ledger: Ledger,
-    pub(crate) errands: Errands,
-    pub(crate) extractions: Extractions,
-    /// Whether ledger and pool were brought into agreement since this process started.
-    pub(crate) ready: bool,
-    /// Who is being worked for.
-    pub(crate) peer: Peer,
-    jobs: WeakUnboundedSender<Job>,
-}
-
 impl Helper {
-    pub(crate) fn new(parts: Parts, jobs: WeakUnboundedSender<Job>) -> Self {
-        let Parts { config, table, ledger, errands, confined: _ } = parts;
-        let extractions = Extractions::default();
-        let peer = Peer { uid: 0, pid: 0 };
-        Self { config, table, ledger, errands, extractions, ready: false, peer, jobs }
-    }
-
-    pub(crate) const fn book(&self) -> &Book {
+    pub(crate) fn book(&self) -> &Book {
         self.ledger.book()
-    }
-
-    /// Lets other threads leave work for this one.
-    pub(crate) fn jobs(&self) -> WeakUnboundedSender<Job> {
-        self.jobs.clone()
     }
 
     /// Has the launcher do something short and answer that it is done.
@@ -81,13 +54,18 @@ impl Helper {
         if answer == Answer::Done { Ok(()) } else { Err(unexpected(&answer)) }
     }
 
-    pub(crate) const fn device_time(&self) -> Duration {
+    pub(crate) fn device_time(&self) -> Duration {
         Duration::from_secs(self.config.limits.device_seconds)
     }
 
     /// Twice what the launcher gives a tool: it is the launcher that ends the tool, not we.
-    pub(crate) const fn tool_time(&self) -> Duration {
+    pub(crate) fn tool_time(&self) -> Duration {
         Duration::from_secs(self.config.limits.tool_seconds.saturating_mul(2))
+    }
+
+    /// What the launcher gives a worker, and time to be gone.
+    pub(crate) fn extraction_time(&self) -> Duration {
+        Duration::from_secs(self.config.limits.extract_seconds).saturating_add(self.device_time())
     }
 
     /// Brings a device up with this table. One that a crash left half made is made anew.
@@ -114,9 +92,9 @@ impl Helper {
             }
             half_made => {
                 if half_made.is_some() {
-                    self.table.remove(name).map_err(NotDone::Failed)?;
+                    self.remove(name)?;
                 }
-                let device = self.table.create(name, target, access).map_err(NotDone::Failed)?;
+                let device = self.create(name, target, access)?;
                 Ok((device, true))
             }
         }
@@ -141,7 +119,7 @@ impl Helper {
     pub(crate) fn take_down(&mut self, thin: ThinId) -> Result<(), NotDone> {
         let name = DeviceName::Thin(thin);
         if self.table.find(name).map_err(NotDone::Failed)?.is_some() {
-            self.table.remove(name).map_err(NotDone::Failed)?;
+            self.remove(name)?;
         }
         Ok(())
     }
@@ -160,7 +138,7 @@ pub(crate) fn held_if_busy(failure: NotDone) -> NotDone {
         NotDone::Failed(StepFailure { errno, .. }) if errno == Errno::BUSY.raw_os_error() => {
             NotDone::Refused(Refusal::Held)
         }
-        NotDone::Failed(_) | NotDone::Refused(_) | NotDone::Stopping => failure,
+        NotDone::Failed(_) | NotDone::Late(_) | NotDone::Refused(_) | NotDone::Stopping => failure,
     }
 }
 

@@ -11,7 +11,8 @@
 //! | [`listener`] | who may connect |
 //! | `rpc`, `worker`, `permit` | from a request to the one thread that may act on it |
 //! | `ops` | the verbs, a file each |
-//! | `helper`, `pool`, `growth`, `extraction` | what the verbs have in common |
+//! | `helper`, `turns`, `pool`, `growth`, `extraction` | what the verbs have in common |
+//! | `operations` | what is being done to devices, and what of it is late |
 //! | [`dm`] | the device table |
 //! | [`ledger`] | what the helper itself knows of its volumes |
 //! | [`errands`] | the link to the launcher |
@@ -28,12 +29,14 @@ mod growth;
 mod helper;
 pub mod ledger;
 pub mod listener;
+mod operations;
 mod ops;
 mod permit;
 mod pool;
 mod rpc;
 pub mod startup;
 pub mod teardown;
+mod turns;
 mod worker;
 
 pub use helper::Parts;

@@ -21,10 +21,12 @@ pub async fn listen(listener: UnixListener, controller_uid: u32, worker: Worker)
     let most = usize::try_from(worker.limits().connections).unwrap_or(usize::MAX);
     let places = Arc::new(Semaphore::new(most));
     audit::limit(worker.limits().log_lines);
-    drop(tokio::spawn(async {
+    let watched = worker.clone();
+    drop(tokio::spawn(async move {
         loop {
             tokio::time::sleep(audit::TICK).await;
             audit::tick();
+            watched.tick();
         }
     }));
     loop {

@@ -14,6 +14,7 @@ mod snapshot;
 mod unmap;
 mod unmount;
 
+use airlock_policy::digest::ChainId;
 use airlock_policy::name::RequestId;
 use airlock_protocol::request::{
     ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, ListVolumes, Map, Mount,
@@ -30,10 +31,13 @@ pub(crate) trait Request {
 
     /// What it is done to.
     fn subject(&self) -> String;
+
+    /// The volumes and snapshots that it names.
+    fn names(&self) -> Vec<Target>;
 }
 
 macro_rules! verbs {
-    ($($Request:ident $verb:literal $it:ident => $subject:expr;)+) => {
+    ($($Request:ident $verb:literal $it:ident => $subject:expr, $names:expr;)+) => {
         $(impl Request for $Request {
             const VERB: &'static str = $verb;
 
@@ -45,25 +49,39 @@ macro_rules! verbs {
                 let $it = self;
                 $subject.to_string()
             }
+
+            fn names(&self) -> Vec<Target> {
+                let $it = self;
+                Vec::from($names)
+            }
         })+
     };
 }
 
 verbs! {
-    EnsurePool   "ensure_pool"   _it => "pool";
-    QueryPool    "pool_status"   _it => "pool";
-    ExtendPool   "extend_pool"   it => format!("{:?} {}", it.part, it.bytes);
-    CreateVolume "create_volume" it => it.volume;
-    ApplyLayer   "apply_layer"   it => it.volume;
-    SealVolume   "seal_volume"   it => it.volume;
-    Snapshot     "snapshot"      it => it.name;
-    Map          "map"           it => it.name;
-    Unmap        "unmap"         it => it.name;
-    Mount        "mount"         it => it.name;
-    Unmount      "unmount"       it => it.name;
+    EnsurePool   "ensure_pool"   _it => "pool", [];
+    QueryPool    "pool_status"   _it => "pool", [];
+    ExtendPool   "extend_pool"   it => format!("{:?} {}", it.part, it.bytes), none(it);
+    CreateVolume "create_volume" it => it.volume, volumes([Some(it.volume), it.parent]);
+    ApplyLayer   "apply_layer"   it => it.volume, [Target::Volume(it.volume)];
+    SealVolume   "seal_volume"   it => it.volume, [Target::Volume(it.volume)];
+    Snapshot     "snapshot"      it => it.name, [Target::Snapshot(it.name.clone()), Target::Volume(it.image)];
+    Map          "map"           it => it.name, [Target::Snapshot(it.name.clone())];
+    Unmap        "unmap"         it => it.name, [Target::Snapshot(it.name.clone())];
+    Mount        "mount"         it => it.name, [Target::Snapshot(it.name.clone())];
+    Unmount      "unmount"       it => it.name, [Target::Snapshot(it.name.clone())];
     DeleteVolume "delete_volume" it => match &it.target {
         Target::Volume(volume) => volume.to_string(),
         Target::Snapshot(name) => name.to_string(),
-    };
-    ListVolumes  "list_volumes"  _it => "ledger";
+    }, [it.target.clone()];
+    ListVolumes  "list_volumes"  _it => "ledger", [];
+}
+
+/// It names the pool alone.
+const fn none<T>(_request: &T) -> Vec<Target> {
+    Vec::new()
+}
+
+fn volumes(chains: [Option<ChainId>; 2]) -> Vec<Target> {
+    chains.into_iter().flatten().map(Target::Volume).collect()
 }

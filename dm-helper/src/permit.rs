@@ -14,7 +14,7 @@ use crate::ops::Request;
 /// `check` looks and never touches; `perform` touches, and decides only what cannot be known
 /// before. The [`Permit`] between them cannot be built outside this file, so nothing can skip the
 /// check.
-pub(crate) trait Operation: Request + Sized + Send + 'static {
+pub(crate) trait Operation: Request + Clone + Send + 'static {
     /// What it answers.
     type Reply: Send + 'static;
 

@@ -91,7 +91,7 @@ impl Helper {
     }
 
     fn state(&self) -> Result<PoolState, NotDone> {
-        let line = self.table.pool_status().map_err(NotDone::Failed)?;
+        let line = self.on_pool(Step::ReadTable, || self.table.pool_status())?;
         PoolState::parse(&line).map_err(|unknown| {
             audit::event("pool-status", &[("why", &unknown)]);
             NotDone::Failed(StepFailure { step: Step::ReadTable, errno: 0 })
@@ -142,6 +142,7 @@ impl Helper {
             loopback: self.config.pool.data_device.is_none(),
             data_limit_bytes: limit(PoolPart::Data),
             metadata_limit_bytes: limit(PoolPart::Metadata),
+            late: self.operations.late(),
         }
     }
 
@@ -193,19 +194,17 @@ impl Helper {
 
     /// Deletes a thin device that may be gone already.
     fn delete_thin(&mut self, thin: ThinId) -> Result<(), NotDone> {
-        match self.table.message(&format!("delete {thin}")) {
-            Err(failure) if failure.errno == Errno::NODATA.raw_os_error() => Ok(()),
-            result => result.map_err(NotDone::Failed),
+        match self.message(&format!("delete {thin}")) {
+            Err(NotDone::Failed(failure)) if failure.errno == Errno::NODATA.raw_os_error() => {
+                Ok(())
+            }
+            result => result,
         }
     }
 
     /// Compare-and-swap of the pool's transaction id. It commits all of the pool's metadata.
     fn next_transaction(&mut self, to: u64) -> Result<(), NotDone> {
         self.message(&format!("set_transaction_id {} {to}", to.saturating_sub(1)))
-    }
-
-    fn message(&mut self, text: &str) -> Result<(), NotDone> {
-        self.table.message(text).map_err(NotDone::Failed)
     }
 
     pub(crate) fn record(&mut self, record: Record) -> Result<(), NotDone> {

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener as StdListener;
 use std::process;
+use std::sync::Arc;
 
 use airlock_policy::helper_config::{HelperConfig, InvalidConfig};
 
@@ -83,7 +84,7 @@ pub fn run(mut arguments: impl Iterator<Item = String>) -> Result<Infallible, St
 
     let ledger = Ledger::open(&state)?;
     drop(state);
-    let table = Box::new(KernelTable::open()?);
+    let table = Arc::new(KernelTable::open()?);
     let confined = confine::confine_forever()?;
 
     // Nothing above made a thread, nothing below opens a file.

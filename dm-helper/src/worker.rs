@@ -1,29 +1,38 @@
-//! The single thread that changes the device table and the ledger.
+//! The threads that change the device table and the ledger: one at a time, in turns.
 //!
 //! A request is taken whole or not at all: `tarpc` may drop a handler when its caller hangs up or
 //! its deadline passes, so a handler only waits, and never does the work itself (WIRE-5). Nor does it
-//! wait for a device that hangs (POOL-4).
+//! wait for a device that hangs (POOL-4): a thread gives its turn to the next one before it does
+//! what may hang with a thin device, and takes another turn when that is over. What changes the
+//! pool itself keeps its turn: a pool that hangs is everybody's.
 
 use std::fmt;
 use std::io;
 use std::process;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use airlock_policy::helper_config::LimitsConfig;
 use airlock_protocol::not_done::{NotDone, Refusal};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::audit::{Asked, Peer};
 use crate::helper::{Helper, Parts};
-use crate::permit::{self, Operation};
+use crate::operations::{Admission, Operations};
+use crate::permit::{self, Operation, refuse};
+use crate::turns::Turns;
 
-/// The most requests that wait for the thread, abandoned ones included.
+/// The most requests that wait for a thread, abandoned ones included.
 const QUEUE: usize = 64;
 
-/// Something for the thread to do.
+/// Something for a thread to do, in its turn.
 pub(crate) type Job = Box<dyn FnOnce(&mut Helper) + Send>;
+
+/// The threads. One that hangs in the kernel is lost until the kernel answers; when all are, what
+/// is asked for is late.
+const THREADS: usize = 16;
 
 /// Half-done work is never gone on with in memory that may be wrong: a panic here ends the
 /// process, and the next start reads the truth from ledger and pool.
@@ -37,12 +46,14 @@ impl Drop for AbortOnPanic {
     }
 }
 
-/// A handle to the thread. It ends when the last handle is gone.
+/// A handle to the threads. They end when the last handle is gone.
 #[derive(Clone)]
 pub struct Worker {
     jobs: mpsc::UnboundedSender<Job>,
+    operations: Operations,
     /// Bounds the queue: a place is given back when its job was done.
     places: Arc<Semaphore>,
+    tasks: Arc<AtomicU64>,
     limits: Arc<LimitsConfig>,
     confined: bool,
 }
@@ -54,21 +65,27 @@ impl fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// Starts the thread.
+    /// Starts the threads.
     pub fn start(parts: Parts) -> io::Result<Self> {
-        let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
-        let places = Arc::new(Semaphore::new(QUEUE));
+        let (jobs, queue) = mpsc::unbounded_channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
         let limits = Arc::new(parts.config.limits.clone());
-        let confined = parts.confined;
-        let mut helper = Helper::new(parts, jobs.downgrade());
-        thread::Builder::new().name("privileged".to_owned()).spawn(move || {
-            let _guard = AbortOnPanic;
-            helper.resume_pool();
-            while let Some(job) = queue.blocking_recv() {
-                job(&mut helper);
-            }
-        })?;
-        Ok(Self { jobs, places, limits, confined })
+        let (confined, operations) = (parts.confined, Operations::default());
+        let turns = Turns::new(parts, operations.clone(), jobs.downgrade());
+        for _thread in 0..THREADS {
+            let (queue, turns) = (Arc::clone(&queue), Arc::clone(&turns));
+            thread::Builder::new().name("privileged".to_owned()).spawn(move || {
+                let _guard = AbortOnPanic;
+                while let Some(job) = next(&queue) {
+                    job(&mut Helper::turn(&turns));
+                }
+            })?;
+        }
+        // Before anything is asked for: a pool that was left suspended keeps every writer waiting.
+        let resume: Job = Box::new(Helper::resume_pool);
+        jobs.send(resume).map_err(|_ended| io::ErrorKind::BrokenPipe)?;
+        let (places, tasks) = (Arc::new(Semaphore::new(QUEUE)), Arc::default());
+        Ok(Self { jobs, operations, places, tasks, limits, confined })
     }
 
     pub(crate) fn limits(&self) -> &LimitsConfig {
@@ -79,6 +96,14 @@ impl Worker {
         self.confined
     }
 
+    /// Marks what is past its deadline: to be called each second.
+    pub(crate) fn tick(&self) {
+        for job in self.operations.overdue(Instant::now()) {
+            // Where it is refused the process is ending.
+            drop(self.jobs.send(job));
+        }
+    }
+
     /// Has a request checked and performed, and waits for the answer as long as it is worth it.
     /// The work is done all the same when the caller goes or the wait ends.
     pub(crate) async fn run<Op: Operation>(
@@ -86,33 +111,85 @@ impl Worker {
         request: Op,
         peer: Peer,
     ) -> Result<Op::Reply, NotDone> {
+        if self.operations.is_pool_late() {
+            return refuse(Refusal::LateDevice);
+        }
+        let number = self.tasks.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let patience = Op::patience(&self.limits).saturating_add(Duration::from_secs(1));
-        tokio::time::timeout(patience, self.queue(request, peer))
-            .await
-            .unwrap_or(Err(NotDone::Refused(Refusal::LateDevice)))
+        match tokio::time::timeout(patience, self.queue(request, peer, number)).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => Err(match self.operations.step_of(number) {
+                Some(step) => NotDone::Late(step),
+                None => NotDone::Refused(Refusal::LateDevice),
+            }),
+        }
     }
 
-    async fn queue<Op: Operation>(&self, request: Op, peer: Peer) -> Result<Op::Reply, NotDone> {
-        let since = Instant::now();
+    async fn queue<Op: Operation>(
+        &self,
+        request: Op,
+        peer: Peer,
+        number: u64,
+    ) -> Result<Op::Reply, NotDone> {
+        let asked = Asked {
+            verb: Op::VERB,
+            request: request.request().clone(),
+            peer,
+            subject: request.subject(),
+            since: Instant::now(),
+        };
         let place =
             Arc::clone(&self.places).acquire_owned().await.map_err(|_closed| NotDone::Stopping)?;
         let (reply, outcome) = oneshot::channel();
-        let job: Job = Box::new(move |helper| {
-            let asked = Asked {
-                verb: Op::VERB,
-                request: request.request().clone(),
-                peer,
-                subject: request.subject(),
-                since,
-            };
-            helper.peer = peer;
-            let result = permit::run(request, helper);
-            asked.answered(&Op::verdict(&result));
-            // The caller may be gone.
-            drop(reply.send(result));
-            drop(place);
-        });
+        let task = Task { request, asked, number, reply, place };
+        let job: Job = Box::new(move |helper| task.attempt(helper));
         self.jobs.send(job).map_err(|_stopped| NotDone::Stopping)?;
         outcome.await.map_err(|_stopped| NotDone::Stopping)?
+    }
+}
+
+fn next(queue: &Mutex<mpsc::UnboundedReceiver<Job>>) -> Option<Job> {
+    // Nothing panics while it is held.
+    queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+}
+
+/// A request on its way.
+struct Task<Op: Operation> {
+    request: Op,
+    asked: Asked,
+    number: u64,
+    reply: oneshot::Sender<Result<Op::Reply, NotDone>>,
+    place: OwnedSemaphorePermit,
+}
+
+impl<Op: Operation> Task<Op> {
+    /// Serves it, unless something is being done to a device that it names.
+    fn attempt(self, helper: &mut Helper) {
+        let names = self.request.names();
+        let thins: Vec<_> = names.iter().filter_map(|name| helper.thin_of(name)).collect();
+        let operations = helper.operations.clone();
+        let mut running = operations.lock();
+        match running.admission(&thins) {
+            Admission::After(subject) => {
+                return running.wait(subject, Box::new(move |helper| self.attempt(helper)));
+            }
+            Admission::Late => {
+                drop(running);
+                self.answer(refuse(Refusal::Quarantined));
+            }
+            Admission::Go => {
+                drop(running);
+                helper.serve(&self.asked, self.number);
+                let result = permit::run(self.request.clone(), helper);
+                self.answer(result);
+            }
+        }
+    }
+
+    fn answer(self, result: Result<Op::Reply, NotDone>) {
+        self.asked.answered(&Op::verdict(&result));
+        // The caller may be gone.
+        drop(self.reply.send(result));
+        drop(self.place);
     }
 }

@@ -16,6 +16,10 @@ pub enum NotDone {
     /// It was begun and could not be finished. Ask again, or ask for the inventory.
     #[error("failed to {}", .0.what())]
     Failed(StepFailure),
+    /// It was begun and did not end in time: it may still be running. The volume is left alone until
+    /// it ends, and ends by itself.
+    #[error("failed to {} in time: it may still be running", .0.text())]
+    Late(Step),
     /// The helper is stopping and took nothing on.
     #[error("the helper is stopping")]
     Stopping,
@@ -176,5 +180,6 @@ refusals! {
     BlobDigest       "blob.digest"           "the blob's content is not what its digest says";
     LayerDigest      "layer.digest"          "the layer's tar does not have the diff id that was claimed";
     ChainDigest      "volume.chain"          "parent and layer do not make the chain id that was claimed";
-    LateDevice       "device.late"           "an operation on the device did not finish in time and may still be running";
+    LateDevice       "helper.busy"           "the helper waits for a device, and did not come to this request in time";
+    Quarantined      "device.quarantined"    "an operation on the device is late and may still be running: until it ends, nothing else is done to the device";
 }

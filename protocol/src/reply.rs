@@ -5,6 +5,8 @@ use airlock_policy::layout::LayoutFacts;
 use airlock_policy::name::{SnapshotName, ThinId};
 use serde::{Deserialize, Serialize};
 
+use crate::not_done::Step;
+
 /// Who the helper is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +73,21 @@ pub struct PoolUsage {
     pub data_limit_bytes: Option<u64>,
     /// What it may grow the metadata file to, in bytes; likewise.
     pub metadata_limit_bytes: Option<u64>,
+    /// Operations that are past their deadline and have not ended.
+    pub late: Vec<LateOperation>,
+}
+
+/// An operation that is past its deadline and may still be running.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LateOperation {
+    /// The thin device that it is done to, which nothing else is done to meanwhile; `None` where it
+    /// is the pool itself.
+    pub thin: Option<ThinId>,
+    /// What it is.
+    pub step: Step,
+    /// For how long it runs, in seconds.
+    pub seconds: u64,
 }
 
 /// What the kernel does with writes (Documentation/admin-guide/device-mapper/

@@ -16,8 +16,8 @@ use airlock_policy::name::{RequestId, SnapshotName, ThinId};
 use airlock_policy::rule::Rule;
 use airlock_protocol::not_done::{NotDone, Refusal, Step, StepFailure};
 use airlock_protocol::reply::{
-    AppliedLayer, Inventory, Item, ItemLayer, LayerProgress, LayerState, Mapped, Outcome, PoolMode,
-    PoolStatus, PoolUsage, SnapshotItem, VolumeItem, VolumeState, Welcome, What,
+    AppliedLayer, Inventory, Item, ItemLayer, LateOperation, LayerProgress, LayerState, Mapped,
+    Outcome, PoolMode, PoolStatus, PoolUsage, SnapshotItem, VolumeItem, VolumeState, Welcome, What,
 };
 use airlock_protocol::request::{
     ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
@@ -106,6 +106,10 @@ fn replies(golden: &mut Golden) {
             loopback: true,
             data_limit_bytes: Some(10),
             metadata_limit_bytes: None,
+            late: vec![
+                LateOperation { thin: None, step: Step::PoolMessage, seconds: 11 },
+                LateOperation { thin: Some(ThinId::BASE), step: Step::RemoveDevice, seconds: 12 },
+            ],
         }));
     }
     golden.add(&LayerState::Running(LayerProgress { blob_bytes: 1, tar_bytes: 2, entries: 3 }));
@@ -141,6 +145,7 @@ fn inventory() -> Inventory {
 fn not_done(golden: &mut Golden) {
     golden.add(&NotDone::Stopping);
     golden.add(&NotDone::Failed(StepFailure { step: Step::LoadTable, errno: 22 }));
+    golden.add(&NotDone::Late(Step::RemoveDevice));
     golden.add(&NotDone::from(Failure { stage: Stage::BlobOpen, errno: 2 }));
     golden.add(&NotDone::Refused(Refusal::PoolFull));
     golden.add(&NotDone::Refused(Refusal::Layer { rule: Rule::NameDotdot, entry: Some(7) }));

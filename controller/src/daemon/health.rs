@@ -1,11 +1,12 @@
 //! What is well and what is not: few lines, each from a look at the thing itself.
 
+use std::iter;
 use std::path::Path;
 
-use airlock_policy::name::RequestId;
+use airlock_policy::name::{DeviceName, RequestId};
 use airlock_policy::size::ByteSize;
 use airlock_protocol::control::{HealthLine, HealthState, Listing};
-use airlock_protocol::reply::{PoolMode, PoolStatus, PoolUsage};
+use airlock_protocol::reply::{LateOperation, PoolMode, PoolStatus, PoolUsage};
 
 use super::Daemon;
 
@@ -21,9 +22,10 @@ impl Daemon {
         let pool = if is_up {
             self.pool_health(request).await
         } else {
-            line("pool", HealthState::Unknown, "the helper does not answer", None)
+            vec![line("pool", HealthState::Unknown, "the helper does not answer", None)]
         };
-        let mut items = vec![helper, pool];
+        let mut items = vec![helper];
+        items.extend(pool);
         items.extend(self.disk_health());
         items.push(self.database_health().await);
         items.push(self.backup_health());
@@ -54,9 +56,13 @@ impl Daemon {
         }
     }
 
-    async fn pool_health(&self, request: &RequestId) -> HealthLine {
-        match self.world().helper.pool_status(request).await {
-            Ok(PoolStatus::Up(usage)) => pool_line(&usage),
+    async fn pool_health(&self, request: &RequestId) -> Vec<HealthLine> {
+        let pool = match self.world().helper.pool_status(request).await {
+            Ok(PoolStatus::Up(usage)) => {
+                return iter::once(pool_line(&usage))
+                    .chain(usage.late.iter().map(late_line))
+                    .collect();
+            }
             Ok(PoolStatus::Down) => {
                 line("pool", HealthState::Failed, "not up", Some("airlock pool setup"))
             }
@@ -65,7 +71,8 @@ impl Daemon {
                 let text = told.cause.last().unwrap_or(&told.message);
                 line("pool", HealthState::Unknown, text, told.remedy.first().map(String::as_str))
             }
-        }
+        };
+        vec![pool]
     }
 
     fn disk_health(&self) -> Vec<HealthLine> {
@@ -125,6 +132,14 @@ fn pool_line(usage: &PoolUsage) -> HealthLine {
     } else {
         line("pool", HealthState::Ok, &text, None)
     }
+}
+
+/// An operation that hangs, and what it is done to: nothing else is done to that meanwhile.
+fn late_line(late: &LateOperation) -> HealthLine {
+    let LateOperation { thin, step, seconds } = *late;
+    let device = thin.map_or(DeviceName::Pool, DeviceName::Thin);
+    let text = format!("{device} hangs: to {} takes {seconds} s so far", step.text());
+    line("device", HealthState::Failed, &text, Some("journalctl -u airlock-dm-helper"))
 }
 
 fn disk_line(name: &str, folder: &Path, reserve: ByteSize) -> HealthLine {

@@ -34,6 +34,9 @@ fn not_done(not_done: &NotDone, message: String) -> Fault {
     match not_done {
         NotDone::Failed(_) => fault(ErrorClass::Unavailable, "helper.failed", message)
             .next("journalctl -u airlock-dm-helper"),
+        NotDone::Late(_) => fault(ErrorClass::Timeout, "device.late", message)
+            .next("airlock doctor")
+            .next("journalctl -u airlock-dm-helper"),
         NotDone::Stopping => fault(ErrorClass::Unavailable, "helper.stopping", message)
             .next("systemctl start airlock-dm-helper"),
         NotDone::Refused(refusal) => {
@@ -61,8 +64,8 @@ fn class(refusal: Refusal) -> ErrorClass {
         | Refusal::PoolUnhealthy
         | Refusal::PoolFull
         | Refusal::TooManyVolumes
-        | Refusal::TooManyLayers
-        | Refusal::LateDevice => ErrorClass::Unavailable,
+        | Refusal::TooManyLayers => ErrorClass::Unavailable,
+        Refusal::LateDevice | Refusal::Quarantined => ErrorClass::Timeout,
         Refusal::PoolConflict
         | Refusal::OtherParent
         | Refusal::ParentNotSealed
@@ -114,7 +117,9 @@ fn remedies(refusal: Refusal) -> &'static [&'static str] {
         | Refusal::Mounted
         | Refusal::NotGrown => &["airlock snapshots"],
         Refusal::HasChildren => &["airlock images"],
-        Refusal::LateDevice => &["airlock doctor", "journalctl -u airlock-dm-helper"],
+        Refusal::LateDevice | Refusal::Quarantined => {
+            &["airlock doctor", "journalctl -u airlock-dm-helper"]
+        }
         Refusal::VolumeFull
         | Refusal::TooManyLayers
         | Refusal::OtherParent

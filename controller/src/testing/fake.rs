@@ -178,6 +178,7 @@ impl State {
             loopback: true,
             data_limit_bytes: Some(100 << 30),
             metadata_limit_bytes: Some(1 << 30),
+            late: vec![],
         })
     }
 

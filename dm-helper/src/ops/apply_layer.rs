@@ -8,7 +8,7 @@ use std::time::Instant;
 use airlock_policy::digest::ChainId;
 use airlock_policy::errand::{Answer, Errand, Extracted, Failure, Progress, Stage};
 use airlock_policy::name::ThinId;
-use airlock_protocol::not_done::{NotDone, Refusal};
+use airlock_protocol::not_done::{NotDone, Refusal, Step};
 use airlock_protocol::reply::{AppliedLayer, LayerProgress, PoolMode};
 use airlock_protocol::request::ApplyLayer;
 use rustix::io::Errno;
@@ -19,8 +19,10 @@ use crate::dm::Access;
 use crate::extraction::{Applying, News};
 use crate::helper::{Helper, unexpected};
 use crate::ledger::{Change, Contents, Layer, Record};
+use crate::operations::{self, Subject};
 use crate::ops::Request as _;
 use crate::permit::{Operation, Permit, refuse};
+use crate::turns::State;
 use crate::worker::Job;
 
 impl Operation for ApplyLayer {
@@ -95,6 +97,16 @@ fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applyin
     let errand = Errand::Extract { device, blob: asked.blob };
     let (volume, layer) = (asked.volume, (asked.blob, asked.diff_id));
     let jobs = helper.jobs();
+    // The launcher ends a worker that is late; one that is not gone then hangs in the kernel.
+    let (step, told) = (Step::Errand(Stage::WorkerLate), tell.clone());
+    let operation = operations::Operation {
+        is_shared: true,
+        within: helper.extraction_time(),
+        on_late: Some(Box::new(move || {
+            drop(told.send_replace(News::Ended(Err(NotDone::Late(step)))))
+        })),
+        ..helper.operation(step)
+    };
     let request = asked.request.clone();
     let (peer, since) = (helper.peer, Instant::now());
     let mut waiting = Some(Waiting { asked, peer, thin, tell, since });
@@ -110,8 +122,10 @@ fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applyin
         }
     })?;
     helper.extractions.note(volume, Some(layer), news.clone());
-    let book = helper.ledger.book();
-    helper.extractions.tidy(|volume| book.volume(volume).is_some());
+    helper.operations.begin(Subject::Thin(thin), operation);
+    let state: &mut State = helper;
+    let book = state.ledger.book();
+    state.extractions.tidy(|volume| book.volume(volume).is_some());
     Ok(Applying::Begun(news))
 }
 
@@ -128,9 +142,13 @@ impl Waiting {
     /// On the privileged thread, when the last answer came.
     fn end(self, helper: &mut Helper, answer: &Answer) {
         let Self { asked, peer, thin, tell, since } = self;
-        let result = finish(helper, &asked, thin, answer);
         let (request, subject) = (asked.request.clone(), asked.subject());
-        Asked { verb: ApplyLayer::VERB, request, peer, subject, since }.answered(&(&result).into());
+        let line = Asked { verb: ApplyLayer::VERB, request, peer, subject, since };
+        helper.serve(&line, 0);
+        // Late or not, this is its end.
+        helper.end_operation(Subject::Thin(thin), &format!("{answer:?}"));
+        let result = finish(helper, &asked, thin, answer);
+        line.answered(&(&result).into());
         if result.is_ok() {
             // From now on the ledger has the answer.
             helper.extractions.forget(asked.volume);

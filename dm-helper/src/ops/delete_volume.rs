@@ -51,7 +51,7 @@ impl Operation for DeleteVolume {
 }
 
 impl Helper {
-    fn thin_of(&self, target: &Target) -> Option<ThinId> {
+    pub(crate) fn thin_of(&self, target: &Target) -> Option<ThinId> {
         match target {
             Target::Volume(volume) => self.book().volume(*volume).map(|known| known.thin),
             Target::Snapshot(name) => self.book().snapshot(name).map(|known| known.thin),

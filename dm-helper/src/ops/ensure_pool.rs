@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use airlock_policy::digest::ChainId;
 use airlock_policy::errand::{Answer, Backing, Errand, Stage};
 use airlock_policy::helper_config::LimitsConfig;
 use airlock_policy::name::{DeviceName, RequestId, ThinId};
-use airlock_protocol::not_done::{NotDone, Refusal, Step};
+use airlock_protocol::not_done::{NotDone, Refusal, Step, StepFailure};
 use airlock_protocol::reply::PoolStatus;
 use airlock_protocol::request::EnsurePool;
 
@@ -45,9 +46,10 @@ impl Operation for EnsurePool {
         open(helper, &request, is_up)?;
         helper.settle()?;
         make_base(helper, &request)?;
-        helper.ready = true;
         if !was_ready {
-            throw_away_half_built(helper);
+            let half_built = spoil_half_built(helper);
+            helper.ready = true;
+            throw_away(helper, half_built);
         }
         helper.status()
     }
@@ -131,9 +133,9 @@ fn make_base(helper: &mut Helper, request: &RequestId) -> Result<(), NotDone> {
     helper.change(Change::Seal { thin: ThinId::BASE })
 }
 
-/// Deletes the volumes that were being built when the process before this one ended: nobody knows
-/// what they hold. One that cannot be deleted now is left for `create_volume` or `delete_volume`.
-fn throw_away_half_built(helper: &mut Helper) {
+/// The volumes that were being built when the process before this one ended: nobody knows what they
+/// hold, so nothing is extracted into them.
+fn spoil_half_built(helper: &mut Helper) -> Vec<(ThinId, ChainId)> {
     let half_built: Vec<_> = helper
         .book()
         .things(ThinId::BASE)
@@ -145,10 +147,27 @@ fn throw_away_half_built(helper: &mut Helper) {
         })
         .filter(|(_thin, volume)| helper.extractions.of(*volume).is_none())
         .collect();
+    for (_thin, volume) in &half_built {
+        let why = NotDone::Failed(StepFailure { step: Step::Errand(Stage::WorkerDied), errno: 0 });
+        helper.extractions.note_spoilt(*volume, why);
+    }
+    half_built
+}
+
+/// Deletes them. One that cannot be deleted now is left for `create_volume` or `delete_volume`, as is
+/// one that somebody else got hold of while another was waited for.
+fn throw_away(helper: &mut Helper, half_built: Vec<(ThinId, ChainId)>) {
     for (thin, volume) in half_built {
+        let is_there = helper.book().volume(volume).is_some_and(|known| known.thin == thin);
+        if !is_there || helper.operations.is_busy(thin) {
+            continue;
+        }
         let deleted = helper.take_down(thin).and_then(|()| helper.change(Change::Delete { thin }));
         match deleted {
-            Ok(()) => audit::event("half-built", &[("volume", &volume), ("thin", &thin)]),
+            Ok(()) => {
+                helper.extractions.forget(volume);
+                audit::event("half-built", &[("volume", &volume), ("thin", &thin)]);
+            }
             Err(why) => {
                 audit::event("half-built", &[("volume", &volume), ("thin", &thin), ("why", &why)]);
                 helper.extractions.note_spoilt(volume, why);

@@ -40,8 +40,9 @@ impl Operation for Unmount {
         let device = helper.table.find(DeviceName::Thin(thin)).map_err(NotDone::Failed)?;
         let outcome = if let Some(device) = device {
             let device = ThinDevice { thin, minor: device.number.minor };
+            let errand = Errand::Unmount { device, name };
             helper
-                .errand(&request, &Errand::Unmount { device, name }, helper.tool_time())
+                .errand_on(thin, &request, errand, helper.tool_time())
                 .and_then(|()| helper.take_down(thin))
                 .map_err(held_if_busy)?;
             Outcome::Done

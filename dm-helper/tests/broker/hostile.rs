@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use airlock_protocol::PROTOCOL;
-use airlock_protocol::not_done::{NotDone, Refusal};
+use airlock_protocol::not_done::{NotDone, Refusal, Step};
 use airlock_protocol::reply::Outcome;
 use airlock_protocol::request::Hello;
 use futures::{SinkExt as _, StreamExt as _};
@@ -135,7 +135,7 @@ async fn a_device_that_hangs_is_answered_late_and_not_waited_for() {
     let broker = host.up().await;
     // device_seconds is 1: two calls of 1.5 seconds are too late.
     host.sim.0.lock().unwrap().slow = 1500;
-    assert_eq!(broker.create(&[1]).await, Err(NotDone::Refused(Refusal::LateDevice)));
+    assert_eq!(broker.create(&[1]).await, Err(NotDone::Late(Step::PoolMessage)));
     hello(&broker, PROTOCOL).await.unwrap();
     host.sim.0.lock().unwrap().slow = 0;
     tokio::time::sleep(Duration::from_millis(1500)).await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use airlock_policy::errand::{
-    Answer, Backing, BlockDevice, Envelope, Errand, Extracted, Failure, MESSAGE, Progress,
+    Answer, Backing, BlockDevice, Envelope, Errand, Extracted, Failure, MESSAGE, Progress, Stage,
 };
 use airlock_policy::helper_config::PoolPart;
 use airlock_policy::layout::LayoutFacts;
@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) mounts: BTreeSet<String>,
     /// Whether extractions wait until they are told to end.
     pub(crate) hold: bool,
+    /// Those that wait.
+    pub(crate) held: Vec<(OwnedFd, Envelope)>,
     /// The links that there are, by the snapshot's name.
     pub(crate) links: BTreeMap<String, u32>,
     /// The sizes that the backing files have.
@@ -65,6 +67,14 @@ impl Launcher {
         theirs
     }
 
+    /// Ends the extractions that wait, as workers that were killed.
+    pub(crate) fn end_held(&self) {
+        let failed = Answer::Failed(Failure { stage: Stage::WorkerLate, errno: 0 });
+        for (link, envelope) in self.0.lock().unwrap().held.drain(..) {
+            assert!(reply(&link, &envelope, &failed));
+        }
+    }
+
     pub(crate) fn seen(&self) -> Vec<Errand> {
         self.0.lock().unwrap().seen.clone()
     }
@@ -74,6 +84,9 @@ fn serve(link: &OwnedFd, state: &Mutex<State>) {
     let mut buffer = [0; MESSAGE];
     while let Ok((_, MESSAGE)) = recv(link, &mut buffer[..], RecvFlags::empty()) {
         let (envelope, errand) = Errand::decode(&buffer).unwrap();
+        if state.lock().unwrap().hold && matches!(errand, Errand::Extract { .. }) {
+            state.lock().unwrap().held.push((link.try_clone().unwrap(), envelope.clone()));
+        }
         let answers = answers(state, &errand);
         state.lock().unwrap().seen.push(errand);
         if !answers.iter().all(|answer| reply(link, &envelope, answer)) {

@@ -10,6 +10,7 @@ mod crash;
 mod growth;
 #[cfg(test)]
 mod hostile;
+mod hung;
 #[cfg(test)]
 mod launcher;
 #[cfg(test)]

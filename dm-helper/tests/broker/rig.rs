@@ -81,7 +81,7 @@ impl Host {
     pub(crate) async fn start_for(&self, uid: u32) -> Broker {
         let parts = Parts {
             config: self.config.clone(),
-            table: Box::new(self.sim.clone()),
+            table: std::sync::Arc::new(self.sim.clone()),
             ledger: self.ledger(),
             errands: Errands::start(self.launcher.link(), || {}).unwrap(),
             confined: false,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use airlock_dm_helper::dm::table::{Number, Target};
-use airlock_dm_helper::dm::{Access, Device, DeviceTable};
+use airlock_dm_helper::dm::{Access, ChangeTable, Device, DeviceTable};
 use airlock_policy::name::DeviceName;
 use airlock_protocol::not_done::{Step, StepFailure};
 
@@ -44,6 +44,8 @@ pub(crate) struct Machine {
     pub(crate) reloads: u32,
     /// How long each change of the device table takes, in milliseconds.
     pub(crate) slow: u64,
+    /// Devices whose changes hang until they are taken out of here.
+    pub(crate) hung: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +78,7 @@ impl Sim {
             stuck: 0,
             reloads: 0,
             slow: 0,
+            hung: BTreeSet::new(),
         })))
     }
 
@@ -85,6 +88,13 @@ impl Sim {
         machine.devices.clear();
         machine.death = Death::Never;
         machine.dead = false;
+    }
+
+    /// Hangs, as the kernel does: nothing ends it but the device.
+    fn hang(&self, name: DeviceName) {
+        while self.0.lock().unwrap().hung.contains(&name.to_string()) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     fn alive(&self, step: Step) -> Result<std::sync::MutexGuard<'_, Machine>, StepFailure> {
@@ -150,13 +160,16 @@ impl DeviceTable for Sim {
         let ours = machine.devices.iter();
         Ok(ours.filter_map(|(name, it)| Some((DeviceName::parse(name)?, it.minor))).collect())
     }
+}
 
+impl ChangeTable for Sim {
     fn create(
-        &mut self,
+        &self,
         name: DeviceName,
         target: &Target,
         access: Access,
     ) -> Result<Device, StepFailure> {
+        self.hang(name);
         self.change(Step::CreateDevice, |machine| {
             if let DeviceName::Thin(thin) = name
                 && !machine.thins.contains(&u32::from(thin))
@@ -185,7 +198,7 @@ impl DeviceTable for Sim {
         })
     }
 
-    fn reload(&mut self, name: DeviceName, target: &Target) -> Result<(), StepFailure> {
+    fn reload(&self, name: DeviceName, target: &Target) -> Result<(), StepFailure> {
         self.change(Step::Resume, |machine| {
             machine.reloads += 1;
             let stuck = machine.stuck > 0;
@@ -205,14 +218,15 @@ impl DeviceTable for Sim {
         })
     }
 
-    fn resume(&mut self, name: DeviceName) -> Result<(), StepFailure> {
+    fn resume(&self, name: DeviceName) -> Result<(), StepFailure> {
         self.change(Step::Resume, |machine| {
             machine.devices.get_mut(&name.to_string()).ok_or(ENODATA)?.suspended = false;
             Ok(())
         })
     }
 
-    fn remove(&mut self, name: DeviceName) -> Result<(), StepFailure> {
+    fn remove(&self, name: DeviceName) -> Result<(), StepFailure> {
+        self.hang(name);
         self.change(Step::RemoveDevice, |machine| {
             if machine.devices.get(&name.to_string()).is_some_and(|it| it.open_count > 0) {
                 return Err(EBUSY);
@@ -222,7 +236,8 @@ impl DeviceTable for Sim {
         })
     }
 
-    fn message(&mut self, text: &str) -> Result<(), StepFailure> {
+    fn message(&self, text: &str) -> Result<(), StepFailure> {
+        self.hang(DeviceName::Pool);
         let words: Vec<&str> = text.split(' ').collect();
         let number = |word: &str| word.parse::<u32>().unwrap();
         self.change(Step::PoolMessage, |machine| match words.as_slice() {

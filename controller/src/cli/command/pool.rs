@@ -126,6 +126,7 @@ mod tests {
             loopback: true,
             data_limit_bytes: Some(200 << 30),
             metadata_limit_bytes: Some(1 << 30),
+            late: vec![],
         };
         let up = PoolView { usage: Some(usage.clone()), changed: false };
         assert_eq!(

@@ -101,7 +101,9 @@ impl HelperFault {
                 NotDone::Failed(_) | NotDone::Stopping => true,
                 // What may still be running is not tried again.
                 NotDone::Late(_) => false,
-                NotDone::Refused(refusal) => matches!(refusal, Refusal::TooManyLayers),
+                NotDone::Refused(refusal) => {
+                    matches!(refusal, Refusal::TooManyLayers | Refusal::TooFast { .. })
+                }
             },
         }
     }

@@ -30,6 +30,8 @@ pub struct Parts {
     pub errands: Errands,
     /// Whether every part of the process's confinement is in force.
     pub confined: bool,
+    /// Ends the process, to be started anew: called when the ledger is broken.
+    pub give_up: fn(),
 }
 
 impl fmt::Debug for Parts {

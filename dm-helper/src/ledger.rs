@@ -2,7 +2,8 @@
 //!
 //! Nobody but the helper writes it, and the controller's word never replaces it. Each record is on
 //! the disk before what it announces is done. At start the file is read, and written anew without
-//! what is past.
+//! what is past. While the broker runs, which may open no file, that is done into a second one, which
+//! it opened beforehand; the launcher then exchanges their names (docs/decisions/0007-ledger-exchange.md).
 
 mod book;
 mod line;
@@ -14,6 +15,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use airlock_policy::errand::{LEDGER as FILE, NEW_LEDGER as NEW_FILE};
 use airlock_protocol::not_done::{Step, StepFailure};
 use rustix::fs::{Mode, OFlags};
 
@@ -21,11 +23,6 @@ pub use book::{Book, Contradiction, Thing};
 pub use record::{Change, Contents, Intent, Layer, OwnSize, PoolRecord, Record, Snapshot, Volume};
 
 use line::BadLine;
-
-/// The file's name in the state directory.
-const FILE: &str = "ledger";
-/// What the compacted file is called until it is complete.
-const NEW_FILE: &str = "ledger.new";
 
 /// The ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +64,10 @@ pub enum LedgerFailure {
 #[derive(Debug)]
 pub struct Ledger {
     file: File,
+    /// The file that is called [`NEW_FILE`].
+    spare: File,
+    /// The size of the file when it was written anew.
+    compacted: u64,
     /// The file's size up to the last whole record, in bytes.
     size: u64,
     book: Book,
@@ -79,8 +80,13 @@ impl Ledger {
     pub fn open(directory: impl AsFd) -> Result<Self, LedgerFailure> {
         let directory = directory.as_fd();
         let book = replay(&read(directory).map_err(failed("read"))?)?;
-        let (file, size) = compact(directory, &book).map_err(failed("compact"))?;
-        Ok(Self { file, size, book, broken: false })
+        let mut file = create(directory).map_err(failed("begin"))?;
+        let size = write(&mut file, &book).map_err(failed("compact"))?;
+        rustix::fs::renameat(directory, NEW_FILE, directory, FILE)
+            .and_then(|()| rustix::fs::fsync(directory))
+            .map_err(|errno| failed("compact")(errno.into()))?;
+        let spare = create(directory).map_err(failed("begin"))?;
+        Ok(Self { file, spare, compacted: size, size, book, broken: false })
     }
 
     /// Reads the ledger of a state directory, and changes nothing.
@@ -91,6 +97,36 @@ impl Ledger {
     /// What the ledger says.
     pub const fn book(&self) -> &Book {
         &self.book
+    }
+
+    /// Whether it is so large, and so much of it past, that it is worth writing anew.
+    pub const fn is_worth_compacting(&self, from: u64) -> bool {
+        self.size >= from && self.size >= self.compacted.saturating_mul(2)
+    }
+
+    /// Writes the fewest records that say the same into the second file; on the disk when this
+    /// returns. The names are to be exchanged next, before any other record is written.
+    pub fn write_anew(&mut self) -> io::Result<u64> {
+        self.spare.set_len(0)?;
+        write(&mut self.spare, &self.book)
+    }
+
+    /// Goes on in the second file, of this size, which now has the ledger's name.
+    pub const fn exchanged(&mut self, size: u64) {
+        std::mem::swap(&mut self.file, &mut self.spare);
+        (self.size, self.compacted) = (size, size);
+    }
+
+    /// Stays with the first file until it is twice as large. Where it is not known which of the two
+    /// has the ledger's name, both say the same, and nothing may be added to either.
+    pub const fn not_exchanged(&mut self, unknown: bool) {
+        self.compacted = self.size;
+        self.broken |= unknown;
+    }
+
+    /// Whether nothing can be written any more: only reading it anew, at a start, says what it holds.
+    pub const fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Writes a record and waits until it is on the disk.
@@ -160,7 +196,8 @@ fn replay(bytes: &[u8]) -> Result<Book, LedgerFailure> {
     Ok(book)
 }
 
-fn compact(directory: BorrowedFd<'_>, book: &Book) -> io::Result<(File, u64)> {
+/// An empty file under the second name.
+fn create(directory: BorrowedFd<'_>) -> io::Result<File> {
     let flags = OFlags::WRONLY
         | OFlags::CREATE
         | OFlags::TRUNC
@@ -168,14 +205,16 @@ fn compact(directory: BorrowedFd<'_>, book: &Book) -> io::Result<(File, u64)> {
         | OFlags::NOFOLLOW
         | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, NEW_FILE, flags, Mode::RUSR | Mode::WUSR)?;
-    let mut file = File::from(file);
+    Ok(File::from(file))
+}
+
+/// Writes the fewest records that say what the book says; returns their size.
+fn write(file: &mut File, book: &Book) -> io::Result<u64> {
     let mut text = Vec::new();
     for record in book.records() {
         text.extend(line::encode(&record)?);
     }
     file.write_all(&text)?;
-    file.sync_all()?;
-    rustix::fs::renameat(directory, NEW_FILE, directory, FILE)?;
-    rustix::fs::fsync(directory)?;
-    Ok((file, u64::try_from(text.len()).unwrap_or(u64::MAX)))
+    file.sync_data()?;
+    Ok(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }

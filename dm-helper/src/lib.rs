@@ -31,6 +31,7 @@ pub mod ledger;
 pub mod listener;
 mod operations;
 mod ops;
+mod pace;
 mod permit;
 mod pool;
 mod rpc;

@@ -4,6 +4,7 @@
 //! new id, the ledger's confirmation. Killed anywhere between, ledger and id say what happened
 //! (POOL-2).
 
+use airlock_policy::errand::Errand;
 use airlock_policy::helper_config::PoolPart;
 use airlock_policy::limit::{POOL_DATA_FULL_PERCENT, POOL_METADATA_FULL_PERCENT};
 use airlock_policy::name::{DeviceName, ThinId};
@@ -208,7 +209,33 @@ impl Helper {
     }
 
     pub(crate) fn record(&mut self, record: Record) -> Result<(), NotDone> {
-        self.ledger.append(record).map_err(NotDone::Failed)
+        self.ledger.append(record).map_err(NotDone::Failed)?;
+        if self.ledger.is_worth_compacting(self.config.limits.ledger_size.0) {
+            self.compact();
+        }
+        Ok(())
+    }
+
+    /// Writes the ledger anew, without what is past. What was recorded is recorded, whatever comes of
+    /// this.
+    fn compact(&mut self) {
+        let exchanged = match self.ledger.write_anew() {
+            Ok(size) => self.errand_now(&Errand::ExchangeLedger).map(|()| size),
+            Err(error) => Err(NotDone::Failed(StepFailure {
+                step: Step::Ledger,
+                errno: error.raw_os_error().unwrap_or(0),
+            })),
+        };
+        match exchanged {
+            Ok(size) => self.ledger.exchanged(size),
+            Err(why) => {
+                // Without an answer nobody knows whether it was done.
+                let unknown =
+                    matches!(why, NotDone::Failed(failure) if failure.step == Step::Launcher);
+                self.ledger.not_exchanged(unknown);
+                audit::event("not-compacted", &[("why", &why)]);
+            }
+        }
     }
 
     /// Brings ledger and pool into agreement about the last change.

@@ -89,7 +89,7 @@ pub fn run(mut arguments: impl Iterator<Item = String>) -> Result<Infallible, St
 
     // Nothing above made a thread, nothing below opens a file.
     let errands = Errands::start(link, end_with_launcher).map_err(StartFailure::Serve)?;
-    let parts = Parts { config, table, ledger, errands, confined };
+    let parts = Parts { config, table, ledger, errands, confined, give_up };
     let worker = Worker::start(parts).map_err(StartFailure::Serve)?;
     audit::event("started", &[("confined", &confined), ("controller_uid", &controller_uid)]);
     serve(socket, controller_uid, worker).map_err(StartFailure::Serve)
@@ -114,6 +114,12 @@ fn read_config(file: OwnedFd) -> Result<HelperConfig, StartFailure> {
 
 #[expect(clippy::exit, reason = "without its launcher the broker can do nothing, and says so")]
 fn end_with_launcher() {
+    process::exit(1);
+}
+
+#[expect(clippy::exit, reason = "the next start reads what the ledger really holds")]
+fn give_up() {
+    audit::event("ledger-broken", &[]);
     process::exit(1);
 }
 

@@ -5,7 +5,7 @@ use airlock_policy::name::{DeviceName, ThinId};
 use airlock_protocol::not_done::StepFailure;
 
 use crate::confine::{self, Unconfined};
-use crate::dm::{DeviceTable, KernelTable, NoControl};
+use crate::dm::{ChangeTable, KernelTable, NoControl};
 use crate::ledger::{Book, Ledger, LedgerFailure, Thing};
 use crate::startup::STATE_OF_TEARDOWN;
 
@@ -45,15 +45,15 @@ pub fn run(dry_run: bool, tell: impl FnMut(&str)) -> Result<(), NotTakenDown> {
     let state = airlock_sys::inherited::take(STATE_OF_TEARDOWN).map_err(NotTakenDown::State)?;
     let book = Ledger::look(&state)?;
     drop(state);
-    let mut table = KernelTable::open()?;
+    let table = KernelTable::open()?;
     confine::confine_forever()?;
-    take_down(&mut table, &book, dry_run, tell)
+    take_down(&table, &book, dry_run, tell)
 }
 
 /// Snapshots, then volumes, then the pool; never by force. All is looked at before anything is
 /// touched.
 pub fn take_down(
-    table: &mut dyn DeviceTable,
+    table: &dyn ChangeTable,
     book: &Book,
     dry_run: bool,
     mut tell: impl FnMut(&str),

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use airlock_policy::errand::{Answer, Errand};
 use airlock_policy::helper_config::HelperConfig;
@@ -19,6 +19,7 @@ use crate::extraction::Extractions;
 use crate::helper::{Parts, unexpected};
 use crate::ledger::Ledger;
 use crate::operations::{Operation, Operations, Subject};
+use crate::pace::Pace;
 use crate::worker::Job;
 
 /// The state behind the verbs.
@@ -31,6 +32,7 @@ pub(crate) struct State {
     /// Whether ledger and pool were brought into agreement since this process started.
     pub(crate) ready: bool,
     pub(crate) operations: Operations,
+    pub(crate) pace: Pace,
     /// The same table, to change.
     changes: Arc<dyn ChangeTable>,
     jobs: WeakUnboundedSender<Job>,
@@ -49,7 +51,7 @@ pub(crate) struct Helper {
     state: Option<Box<State>>,
     /// Who is being worked for.
     pub(crate) peer: Peer,
-    request: String,
+    request: Option<RequestId>,
     task: u64,
 }
 
@@ -59,11 +61,23 @@ impl Turns {
         operations: Operations,
         jobs: WeakUnboundedSender<Job>,
     ) -> Arc<Self> {
-        let Parts { config, table: changes, ledger, errands, confined: _ } = parts;
+        let Parts { config, table: changes, ledger, errands, confined: _, give_up: _ } = parts;
         let table: Arc<dyn DeviceTable> = changes.clone();
         let (extractions, ready) = (Extractions::default(), false);
-        let state =
-            State { config, table, ledger, errands, extractions, ready, operations, changes, jobs };
+        let (burst, per_minute) = (config.limits.burst, config.limits.per_minute);
+        let pace = Pace::new(burst, per_minute, Instant::now());
+        let state = State {
+            config,
+            table,
+            ledger,
+            errands,
+            extractions,
+            ready,
+            operations,
+            pace,
+            changes,
+            jobs,
+        };
         Arc::new(Self { state: Mutex::new(Some(Box::new(state))), is_back: Condvar::new() })
     }
 
@@ -111,18 +125,12 @@ impl Helper {
     /// Waits for this thread's turn, which ends with the value.
     pub(crate) fn turn(turns: &Arc<Turns>) -> Self {
         let peer = Peer { uid: 0, pid: 0 };
-        Self {
-            turns: Arc::clone(turns),
-            state: turns.take(),
-            peer,
-            request: String::new(),
-            task: 0,
-        }
+        Self { turns: Arc::clone(turns), state: turns.take(), peer, request: None, task: 0 }
     }
 
     /// Says whom the turn is for.
     pub(crate) fn serve(&mut self, asked: &Asked, task: u64) {
-        (self.peer, self.request, self.task) = (asked.peer, asked.request.to_string(), task);
+        (self.peer, self.request, self.task) = (asked.peer, Some(asked.request.clone()), task);
     }
 
     /// Lets other threads leave work for the next turn.
@@ -132,7 +140,8 @@ impl Helper {
 
     /// An operation of this turn's, with the deadline of a change of a device.
     pub(crate) fn operation(&self, step: Step) -> Operation {
-        let (request, within) = (self.request.clone(), self.device_time());
+        let request = self.request.as_ref().map(ToString::to_string).unwrap_or_default();
+        let within = self.device_time();
         Operation { step, request, task: self.task, within, is_shared: false, on_late: None }
     }
 
@@ -141,7 +150,9 @@ impl Helper {
         let waited = self.operations.end(subject, &result);
         if let Some(jobs) = self.jobs.upgrade() {
             // Where one is refused the process is ending.
-            waited.into_iter().for_each(|job| drop(jobs.send(job)));
+            for job in waited {
+                drop(jobs.send(job));
+            }
         }
     }
 
@@ -234,10 +245,19 @@ impl Helper {
         // The wait ends by itself: the device is not late, the launcher is.
         let within_link = within.saturating_add(Duration::from_secs(5));
         let operation = Operation { within: within_link, ..self.operation(Step::Launcher) };
-        self.on_thin(thin, operation, move || match errands.call(&request, &errand, within)? {
-            Answer::Done => Ok(()),
-            other => Err(unexpected(&other)),
+        self.on_thin(thin, operation, move || {
+            let answer = errands.call(&request, &errand, within)?;
+            if answer == Answer::Done { Ok(()) } else { Err(unexpected(&answer)) }
         })
+    }
+}
+
+impl Helper {
+    /// Has the launcher do something at once, in this turn, and answer that it is done.
+    pub(crate) fn errand_now(&self, errand: &Errand) -> Result<(), NotDone> {
+        // Every turn that changes anything is somebody's.
+        let Some(request) = &self.request else { return Err(NotDone::Stopping) };
+        self.errand(request, errand, self.device_time())
     }
 }
 

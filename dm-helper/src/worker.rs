@@ -70,15 +70,14 @@ impl Worker {
         let (jobs, queue) = mpsc::unbounded_channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let limits = Arc::new(parts.config.limits.clone());
-        let (confined, operations) = (parts.confined, Operations::default());
+        let (confined, give_up) = (parts.confined, parts.give_up);
+        let operations = Operations::default();
         let turns = Turns::new(parts, operations.clone(), jobs.downgrade());
         for _thread in 0..THREADS {
             let (queue, turns) = (Arc::clone(&queue), Arc::clone(&turns));
             thread::Builder::new().name("privileged".to_owned()).spawn(move || {
                 let _guard = AbortOnPanic;
-                while let Some(job) = next(&queue) {
-                    job(&mut Helper::turn(&turns));
-                }
+                work(&queue, &turns, give_up);
             })?;
         }
         // Before anything is asked for: a pool that was left suspended keeps every writer waiting.
@@ -148,6 +147,17 @@ impl Worker {
     }
 }
 
+/// What a thread does: a job a turn.
+fn work(queue: &Mutex<mpsc::UnboundedReceiver<Job>>, turns: &Arc<Turns>, give_up: fn()) {
+    while let Some(job) = next(queue) {
+        let mut helper = Helper::turn(turns);
+        job(&mut helper);
+        if helper.ledger.is_broken() {
+            give_up();
+        }
+    }
+}
+
 fn next(queue: &Mutex<mpsc::UnboundedReceiver<Job>>) -> Option<Job> {
     // Nothing panics while it is held.
     queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
@@ -171,7 +181,7 @@ impl<Op: Operation> Task<Op> {
         let mut running = operations.lock();
         match running.admission(&thins) {
             Admission::After(subject) => {
-                return running.wait(subject, Box::new(move |helper| self.attempt(helper)));
+                running.wait(subject, Box::new(move |helper| self.attempt(helper)));
             }
             Admission::Late => {
                 drop(running);

@@ -31,6 +31,11 @@ pub struct Envelope {
     pub request: RequestId,
 }
 
+/// The ledger's name in the state directory.
+pub const LEDGER: &str = "ledger";
+/// What a compacted ledger is called until it takes the ledger's place.
+pub const NEW_LEDGER: &str = "ledger.new";
+
 /// What the broker asks of the launcher.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Errand {
@@ -68,6 +73,9 @@ pub enum Errand {
         /// The link's name.
         name: SnapshotName,
     },
+    /// Exchanges the names of [`LEDGER`] and [`NEW_LEDGER`]: the broker, which wrote both, can
+    /// rename nothing. Answered by [`Answer::Done`] once that is on the disk.
+    ExchangeLedger,
     /// Takes the link away.
     Unpublish {
         /// The link's name.
@@ -251,11 +259,39 @@ stages! {
     NodeLink      = 21 "make or remove the link under /dev/airlock";
     UnknownErrand = 22 "understand the errand";
     TooMany       = 23 "take one more extraction";
+    Ledger        = 24 "exchange the ledger for its compacted copy";
     PoolGrow      = 30 "grow a backing file of the pool";
     Attach        = 31 "mount the snapshot";
     Detach        = 32 "unmount the snapshot";
     MountPoint    = 33 "make the directory that the snapshot is mounted on";
     Grow          = 34 "grow the snapshot's filesystem with resize2fs";
+}
+
+impl Stage {
+    /// Whether the launcher itself fails so, before a worker was started: nothing was written.
+    pub const fn is_before_worker(self) -> bool {
+        matches!(
+            self,
+            Self::PoolAbsent
+                | Self::PoolFiles
+                | Self::PoolConflict
+                | Self::LoopAttach
+                | Self::DeviceCheck
+                | Self::BlobOpen
+                | Self::Mount
+                | Self::IdMap
+                | Self::TooMany
+        )
+    }
+
+    /// Whether a worker may say so of itself. One that was taken over shall not say that it never
+    /// wrote.
+    pub const fn is_of_worker(self) -> bool {
+        matches!(
+            self,
+            Self::WorkerSandbox | Self::BlobRead | Self::Write | Self::VolumeFull | Self::Flush
+        )
+    }
 }
 
 /// The bytes are not a message that airlock writes.

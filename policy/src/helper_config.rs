@@ -99,6 +99,15 @@ pub struct LimitsConfig {
     pub volumes: u32,
     /// The largest snapshot, 64 MiB to 16 TiB.
     pub snapshot_size: ByteSize,
+    /// The virtual size of all volumes and snapshots together, 1 GiB to 16,777,216 GiB.
+    pub virtual_size: ByteSize,
+    /// Volumes and snapshots that may be made at once, 1 to 1,000,000; then `per_minute` in a minute.
+    /// Thin ids are never used twice: the 16,777,215 that there are must last.
+    pub burst: u32,
+    /// Volumes and snapshots made in a minute, once `burst` is used up, 1 to 60,000.
+    pub per_minute: u32,
+    /// The size from which on the ledger is written anew while the helper runs, 64 KiB to 1 GiB.
+    pub ledger_size: ByteSize,
     /// Extractions at the same time, 1 to 64.
     pub extractions: u32,
     /// How long one extraction may take, in seconds, 1 to 86,400.
@@ -168,6 +177,10 @@ impl Default for LimitsConfig {
         Self {
             volumes: 100_000,
             snapshot_size: ByteSize::gib(100),
+            virtual_size: ByteSize::gib(1 << 20),
+            burst: 10_000,
+            per_minute: 300,
+            ledger_size: ByteSize::mib(4),
             extractions: 4,
             extract_seconds: 1800,
             device_seconds: 10,
@@ -272,6 +285,12 @@ impl LimitsConfig {
         require((1..=3_600).contains(&self.tool_seconds), "limits.tool_seconds", "1 to 3600")?;
         let memory = (ByteSize::mib(64)..=ByteSize::gib(4)).contains(&self.worker_memory);
         require(memory, "limits.worker_memory", "64 MiB to 4 GiB")?;
+        let sizes = ByteSize::gib(1)..=ByteSize::gib(16_777_216);
+        require(sizes.contains(&self.virtual_size), "limits.virtual_size", "1 to 16777216 GiB")?;
+        require((1..=1_000_000).contains(&self.burst), "limits.burst", "1 to 1000000")?;
+        require((1..=60_000).contains(&self.per_minute), "limits.per_minute", "1 to 60000")?;
+        let sizes = ByteSize(64 << 10)..=ByteSize::gib(1);
+        require(sizes.contains(&self.ledger_size), "limits.ledger_size", "64 KiB to 1 GiB")?;
         require((1..=64).contains(&self.connections), "limits.connections", "1 to 64")?;
         require((1..=256).contains(&self.requests), "limits.requests", "1 to 256")?;
         require((1..=1000).contains(&self.log_lines), "limits.log_lines", "1 to 1000")?;

@@ -131,6 +131,12 @@ macro_rules! refusals {
                 /// The number of the entry, from 0.
                 entry: Option<u64>,
             },
+            /// Volumes and snapshots are made faster than the configuration allows.
+            #[error("volumes and snapshots are made faster than the configuration allows: again in {seconds} s")]
+            TooFast {
+                /// How long it takes until one more is allowed, in seconds.
+                seconds: u32,
+            },
             /// The image does not look like a root filesystem.
             #[error("the image breaks the rule {0}")]
             Layout(Rule),
@@ -141,6 +147,7 @@ macro_rules! refusals {
             pub const fn code(self) -> &'static str {
                 match self {
                     $(Self::$Variant => $code,)+
+                    Self::TooFast { .. } => "volume.too_fast",
                     Self::Layer { rule, .. } | Self::Layout(rule) => rule.code(),
                 }
             }
@@ -159,6 +166,7 @@ refusals! {
     PoolDevices      "pool.devices"          "the pool lies on block devices, which root grows";
     VolumeFull       "volume.full"           "the layer does not fit into a volume";
     TooManyVolumes   "volume.too_many"       "there are as many volumes as the configuration allows";
+    TooMuchVirtual   "volume.virtual_size"   "all volumes together would be larger than the configuration allows";
     TooManyLayers    "layer.too_many"        "as many layers are being extracted as the configuration allows";
     NoSuchVolume     "volume.not_found"      "no volume has this chain id";
     NoSuchSnapshot   "snapshot.not_found"    "no snapshot has this name";

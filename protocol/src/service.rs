@@ -4,7 +4,7 @@
 //! name things (chain ids, digests, snapshot names), never places: no path, device number, mount
 //! option or size crosses. Each verb may be asked again after a lost answer; what the second time
 //! does stands under **Again**. A refusal has changed nothing, but for `apply_layer`: a layer that
-//! could not be applied takes its volume with it.
+//! could not be applied takes its volume with it, unless it failed before a worker had the volume.
 
 #![expect(missing_docs, reason = "tarpc generates undocumented items")]
 
@@ -72,7 +72,8 @@ pub trait DmHelper {
     /// - **Changes:** the volume's content, while it is not yet filled.
     /// - **Checks:** every byte is hashed as it is extracted. The blob must have the digest asked
     ///   for, its tar the diff id, and both together with the parent the volume's chain id;
-    ///   otherwise the volume is deleted. Every entry passes the same policy that the controller
+    ///   otherwise the volume is deleted; it stays where the
+    ///   blob could not be opened or the volume not mounted. Every entry passes the same policy that the controller
     ///   applied. One extraction a volume, a bounded number in all, each with a deadline.
     /// - **Again:** joins the extraction that runs; answers `Applied` once it is done.
     /// - **Undone by:** `delete_volume`.

@@ -64,6 +64,8 @@ fn class(refusal: Refusal) -> ErrorClass {
         | Refusal::PoolUnhealthy
         | Refusal::PoolFull
         | Refusal::TooManyVolumes
+        | Refusal::TooMuchVirtual
+        | Refusal::TooFast { .. }
         | Refusal::TooManyLayers => ErrorClass::Unavailable,
         Refusal::LateDevice | Refusal::Quarantined => ErrorClass::Timeout,
         Refusal::PoolConflict
@@ -105,7 +107,9 @@ fn remedies(refusal: Refusal) -> &'static [&'static str] {
         Refusal::PoolFull => {
             &["airlock pool status", "airlock pool extend --data SIZE", "airlock rm IMAGE"]
         }
-        Refusal::TooManyVolumes => &["airlock images", "airlock rm IMAGE"],
+        Refusal::TooManyVolumes | Refusal::TooMuchVirtual => {
+            &["airlock images", "airlock rm IMAGE"]
+        }
         Refusal::NoSuchVolume | Refusal::BlobAbsent | Refusal::BlobDigest => {
             &["airlock pull SOURCE"]
         }
@@ -122,6 +126,7 @@ fn remedies(refusal: Refusal) -> &'static [&'static str] {
         }
         Refusal::VolumeFull
         | Refusal::TooManyLayers
+        | Refusal::TooFast { .. }
         | Refusal::OtherParent
         | Refusal::ParentNotSealed
         | Refusal::VolumeSealed

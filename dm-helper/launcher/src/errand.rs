@@ -10,10 +10,13 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use airlock_policy::errand::{Answer, Backing, Envelope, Errand, Failure, Stage, ThinDevice};
+use airlock_policy::errand::{
+    Answer, Backing, Envelope, Errand, Failure, LEDGER, NEW_LEDGER, Stage, ThinDevice,
+};
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::name::ThinId;
 use airlock_policy::worker::Job;
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::log::failed;
@@ -127,6 +130,10 @@ impl Desk {
                 node::publish(&node, (self.node_group, mode), device.minor, &name)?;
                 Ok(Next::Answer(Answer::Done))
             }
+            Errand::ExchangeLedger => {
+                exchange_ledger(&self.state).map_err(failed(Stage::Ledger))?;
+                Ok(Next::Answer(Answer::Done))
+            }
             Errand::Unpublish { name } => {
                 node::unpublish(&name)?;
                 Ok(Next::Answer(Answer::Done))
@@ -203,6 +210,12 @@ enum Role {
     Snapshot,
     /// A snapshot that the host itself mounts or grows: never one that was handed out.
     Own,
+}
+
+/// At every moment one of the two files is the ledger.
+fn exchange_ledger(state: &OwnedFd) -> Result<(), Errno> {
+    rustix::fs::renameat_with(state, NEW_LEDGER, state, LEDGER, RenameFlags::EXCHANGE)?;
+    rustix::fs::fsync(state)
 }
 
 fn run(worker: Worker) -> Next {

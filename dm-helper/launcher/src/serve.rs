@@ -195,6 +195,7 @@ impl Server {
             }
             Errand::OpenPool { .. }
             | Errand::GrowPool { .. }
+            | Errand::ExchangeLedger
             | Errand::Publish { .. }
             | Errand::Unpublish { .. } => false,
         };

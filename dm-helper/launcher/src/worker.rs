@@ -172,6 +172,9 @@ impl Worker {
                     answer
                 })
             }
+            Answer::Failed(failure) if !failure.stage.is_of_worker() => {
+                self.distrust("what no worker says")
+            }
             Answer::Extracted(_) | Answer::Refused { .. } | Answer::Failed(_) => {
                 self.last_report = Some(answer);
                 None

@@ -107,7 +107,53 @@ fn everything_is_found_again_and_compaction_changes_nothing() {
     assert_eq!(state.open().unwrap().book(), ledger.book());
     assert!(reopened.book().snapshot(&"web".parse().unwrap()).unwrap().handed_out);
     assert_eq!(reopened.book().transaction(), 8);
-    assert!(!state.0.join(NEW_FILE).exists());
+    assert_eq!(fs::metadata(state.0.join(NEW_FILE)).unwrap().len(), 0);
+}
+
+/// The launcher's part.
+fn exchange(state: &StateDirectory) {
+    let (new, file) = (state.0.join(NEW_FILE), state.0.join(FILE));
+    let flags = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, new, rustix::fs::CWD, file, flags).unwrap();
+}
+
+#[test]
+fn a_ledger_written_anew_while_running_is_whole_wherever_it_was_cut() {
+    let state = StateDirectory::new();
+    let mut ledger = state.open().unwrap();
+    full(&mut ledger);
+    let long = state.bytes();
+    assert!(ledger.is_worth_compacting(1));
+    let size = ledger.write_anew().unwrap();
+    // Killed now, the longer file is the ledger.
+    assert_eq!(state.bytes(), long);
+    assert_eq!(replay(&state.bytes()).unwrap(), *ledger.book());
+    exchange(&state);
+    // Killed now, the shorter one is; it says the same.
+    assert_eq!(state.bytes().len() as u64, size);
+    assert_eq!(replay(&state.bytes()).unwrap(), *ledger.book());
+    ledger.exchanged(size);
+    let transaction = ledger.book().pending().unwrap().transaction;
+    ledger.append(Record::Undone { transaction }).unwrap();
+    assert_eq!(replay(&state.bytes()).unwrap(), *ledger.book());
+    // And once more, into the file that was the first.
+    let size = ledger.write_anew().unwrap();
+    exchange(&state);
+    ledger.exchanged(size);
+    ledger.append(Record::Making(true)).unwrap();
+    assert_eq!(replay(&state.bytes()).unwrap(), *ledger.book());
+    assert_eq!(state.open().unwrap().book(), ledger.book());
+}
+
+#[test]
+fn nothing_is_added_to_a_ledger_of_which_nobody_knows_where_it_is() {
+    let state = StateDirectory::new();
+    let mut ledger = state.open().unwrap();
+    full(&mut ledger);
+    ledger.write_anew().unwrap();
+    ledger.not_exchanged(true);
+    assert!(ledger.is_broken());
+    ledger.append(Record::Making(true)).unwrap_err();
 }
 
 #[test]

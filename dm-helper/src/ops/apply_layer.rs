@@ -103,7 +103,7 @@ fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applyin
         is_shared: true,
         within: helper.extraction_time(),
         on_late: Some(Box::new(move || {
-            drop(told.send_replace(News::Ended(Err(NotDone::Late(step)))))
+            told.send_replace(News::Ended(Err(NotDone::Late(step))));
         })),
         ..helper.operation(step)
     };
@@ -149,8 +149,8 @@ impl Waiting {
         helper.end_operation(Subject::Thin(thin), &format!("{answer:?}"));
         let result = finish(helper, &asked, thin, answer);
         line.answered(&(&result).into());
-        if result.is_ok() {
-            // From now on the ledger has the answer.
+        if result.is_ok() || is_untouched(answer) {
+            // From now on the ledger has the answer; or the volume is as if it had not been asked.
             helper.extractions.forget(asked.volume);
         }
         tell.send_replace(News::Ended(result));
@@ -181,12 +181,22 @@ fn finish(
         Answer::Done | Answer::Backing(_) | Answer::Progress(_) => unexpected(answer),
     };
     // What was asked for did not come of it; whatever came is thrown away. If even that fails, the
-    // volume stays unfilled in the ledger, and nothing is extracted into it again.
-    let deleted = helper.take_down(thin).and_then(|()| helper.change(Change::Delete { thin }));
+    // volume stays unfilled in the ledger, and nothing is extracted into it again. One that no
+    // worker had stays, to be filled.
+    let taken_down = helper.take_down(thin);
+    if is_untouched(answer) {
+        return Err(refused);
+    }
+    let deleted = taken_down.and_then(|()| helper.change(Change::Delete { thin }));
     if let Err(why) = deleted {
         audit::event("spoilt", &[("volume", &asked.volume), ("thin", &thin), ("why", &why)]);
     }
     Err(refused)
+}
+
+/// Whether nothing can have been written: by the launcher's word alone.
+const fn is_untouched(answer: &Answer) -> bool {
+    matches!(answer, Answer::Failed(failure) if failure.stage.is_before_worker())
 }
 
 /// Compares what was extracted with what it was asked to be.

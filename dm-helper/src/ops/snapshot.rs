@@ -34,7 +34,7 @@ impl Operation for Snapshot {
             return refuse(Refusal::NotSealed);
         };
         layer.layout.verdict().map_err(|rule| NotDone::Refused(Refusal::Layout(rule)))?;
-        helper.require_place()?;
+        helper.require_place(sectors)?;
         helper.require_room()
     }
 

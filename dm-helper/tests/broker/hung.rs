@@ -86,8 +86,14 @@ async fn a_volume_made_from_one_that_hangs_waits_for_it() {
     // A deletion that is under way: nothing may be made from the volume meanwhile.
     broker.snapshot("web", &[5], false).await.unwrap();
     broker.delete_snapshot("web").await.unwrap();
-    leave_mapped(&host, &hung);
-    host.sim.0.lock().unwrap().hung.insert(hung.clone());
+    {
+        // Its device is there, as a crash may leave it.
+        let mut machine = host.sim.0.lock().unwrap();
+        let mut device = machine.devices.values().next().unwrap().clone();
+        device.minor = 77;
+        machine.devices.insert(hung.clone(), device);
+        machine.hung.insert(hung.clone());
+    }
     let delete = tokio::spawn(async move { other.delete_volume(&[5]).await });
     sleep(Duration::from_millis(100)).await;
     let caller = Caller { client: connect(&broker.socket).await };
@@ -96,14 +102,6 @@ async fn a_volume_made_from_one_that_hangs_waits_for_it() {
     host.sim.0.lock().unwrap().hung.remove(&hung);
     assert_eq!(delete.await.unwrap(), Ok(Outcome::Done));
     assert_eq!(snapshot.await.unwrap(), Err(NotDone::Refused(Refusal::NoSuchVolume)));
-}
-
-/// A device of a sealed volume's, as a crash may leave it.
-fn leave_mapped(host: &Host, name: &str) {
-    let mut machine = host.sim.0.lock().unwrap();
-    let mut device = machine.devices.values().next().unwrap().clone();
-    device.minor = 77;
-    machine.devices.insert(name.to_owned(), device);
 }
 
 #[tokio::test]

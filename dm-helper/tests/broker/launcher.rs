@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use airlock_policy::errand::{
-    Answer, Backing, BlockDevice, Envelope, Errand, Extracted, Failure, MESSAGE, Progress, Stage,
+    Answer, Backing, BlockDevice, Envelope, Errand, Extracted, Failure, LEDGER, MESSAGE,
+    NEW_LEDGER, Progress, Stage,
 };
 use airlock_policy::helper_config::PoolPart;
 use airlock_policy::layout::LayoutFacts;
@@ -49,6 +51,8 @@ pub(crate) struct State {
     pub(crate) held: Vec<(OwnedFd, Envelope)>,
     /// The links that there are, by the snapshot's name.
     pub(crate) links: BTreeMap<String, u32>,
+    /// Where the ledger is.
+    pub(crate) folder: Option<PathBuf>,
     /// The sizes that the backing files have.
     pub(crate) backing: Option<Backing>,
 }
@@ -154,6 +158,14 @@ fn answers(state: &Mutex<State>, errand: &Errand) -> Vec<Answer> {
             vec![Answer::Done]
         }
         Errand::Grow { .. } => vec![state.grow.map_or(Answer::Done, Answer::Failed)],
+        Errand::ExchangeLedger => {
+            let folder = state.folder.as_ref().unwrap();
+            let (new, ledger) = (folder.join(NEW_LEDGER), folder.join(LEDGER));
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(rustix::fs::CWD, new, rustix::fs::CWD, ledger, flags)
+                .unwrap();
+            vec![Answer::Done]
+        }
         Errand::CheckPool | Errand::Format { .. } | Errand::Cancel { .. } => vec![Answer::Done],
     }
 }

@@ -10,9 +10,12 @@ mod crash;
 mod growth;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod hung;
 #[cfg(test)]
 mod launcher;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod link;
 #[cfg(test)]

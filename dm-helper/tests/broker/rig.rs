@@ -1,7 +1,7 @@
 //! A broker that runs, and a client that speaks to it.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use airlock_dm_helper::errands::Errands;
 use airlock_dm_helper::ledger::Ledger;
@@ -15,6 +15,9 @@ use tokio::task::JoinHandle;
 use super::client::{Caller, connect};
 use super::launcher::Launcher;
 use super::sim::Sim;
+
+/// Whether a broker of this process asked to be started anew.
+pub(crate) static GAVE_UP: AtomicBool = AtomicBool::new(false);
 
 /// A folder that goes when the test ends.
 #[derive(Debug)]
@@ -69,7 +72,9 @@ impl Drop for Broker {
 impl Host {
     pub(crate) fn new() -> Self {
         let config = HelperConfig::parse("[limits]\ndevice_seconds = 1").unwrap();
-        Self { folder: Folder::new(), sim: Sim::new(), launcher: Launcher::default(), config }
+        let (folder, launcher) = (Folder::new(), Launcher::default());
+        launcher.0.lock().unwrap().folder = Some(folder.0.clone());
+        Self { folder, sim: Sim::new(), launcher, config }
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
@@ -85,6 +90,7 @@ impl Host {
             ledger: self.ledger(),
             errands: Errands::start(self.launcher.link(), || {}).unwrap(),
             confined: false,
+            give_up: || GAVE_UP.store(true, Ordering::Relaxed),
         };
         let worker = Worker::start(parts).unwrap();
         let socket = self.folder.0.join("socket");

@@ -11,9 +11,9 @@ fn down(host: &Host, dry_run: bool) -> (Result<(), NotTakenDown>, Vec<String>) {
     let state = rustix::fs::open(&host.folder.0, flags, rustix::fs::Mode::empty()).unwrap();
     let book = Ledger::look(&state).unwrap();
     let mut told = Vec::new();
-    let mut table = host.sim.clone();
+    let table = host.sim.clone();
     let tell = |line: &str| told.push(line.to_owned());
-    let result = take_down(&mut table, &book, dry_run, tell);
+    let result = take_down(&table, &book, dry_run, tell);
     (result, told)
 }
 

@@ -166,7 +166,6 @@ async fn a_layer_that_is_not_what_it_claims_is_thrown_away_and_can_be_tried_agai
         (extracted(blob, DiffId(other)), Refusal::LayerDigest),
         (Answer::Refused { rule: Rule::NameDotdot, entry: Some(4) }, rule),
         (failed(Stage::VolumeFull, 28), Refusal::VolumeFull),
-        (failed(Stage::BlobOpen, 2), Refusal::BlobAbsent),
     ] {
         broker.create(&[1]).await.unwrap();
         host.launcher.0.lock().unwrap().extract = Some(answer);
@@ -185,6 +184,28 @@ async fn a_layer_that_is_not_what_it_claims_is_thrown_away_and_can_be_tried_agai
     );
     host.launcher.0.lock().unwrap().extract = None;
     image(&broker, &[1]).await.unwrap();
+}
+
+/// Nothing was written, so nothing is thrown away; the same volume is filled at the next try.
+#[tokio::test]
+async fn a_failure_before_the_first_byte_keeps_the_volume() {
+    let host = Host::new();
+    let broker = host.up().await;
+    broker.create(&[1]).await.unwrap();
+    for stage in Stage::ALL.iter().copied().filter(|stage| stage.is_before_worker()) {
+        host.launcher.0.lock().unwrap().extract = Some(Answer::Failed(Failure { stage, errno: 2 }));
+        broker.apply(&[1]).await.unwrap_err();
+        assert_eq!(host.sim.0.lock().unwrap().thins.len(), 2, "{stage:?}: base and volume");
+        assert_eq!(host.sim.0.lock().unwrap().devices.len(), 1, "{stage:?}: only the pool");
+        assert_eq!(broker.create(&[1]).await, Ok(Outcome::AlreadyThere));
+    }
+    host.launcher.0.lock().unwrap().extract =
+        Some(Answer::Failed(Failure { stage: Stage::BlobOpen, errno: 2 }));
+    assert_eq!(refused(broker.apply(&[1]).await), Refusal::BlobAbsent);
+    host.launcher.0.lock().unwrap().extract = None;
+    broker.apply(&[1]).await.unwrap();
+    assert_eq!(broker.seal(&[1]).await, Ok(Outcome::Done));
+    assert_eq!(host.sim.0.lock().unwrap().thins, [0, 1].into());
 }
 
 #[tokio::test]

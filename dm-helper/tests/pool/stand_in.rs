@@ -176,6 +176,8 @@ impl Desk {
                 tried(&format!("rm -f {}", self.links.join(name.as_str()).display())),
                 Stage::NodeLink,
             ),
+            // Its ledger lies elsewhere.
+            Errand::ExchangeLedger => Answer::Failed(Failure { stage: Stage::Ledger, errno: 0 }),
             Errand::Cancel { .. } => Answer::Done,
         }
     }

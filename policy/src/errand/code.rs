@@ -149,11 +149,12 @@ pub(super) fn errand(errand: &Errand, envelope: &Envelope) -> [u8; MESSAGE] {
         Errand::Mount { .. } => 9,
         Errand::Unmount { .. } => 10,
         Errand::Grow { .. } => 11,
+        Errand::ExchangeLedger => 16,
     };
     let mut writer = Writer::new(envelope, kind);
     match errand {
         Errand::OpenPool { create } => writer.bytes(&[u8::from(*create)]),
-        Errand::CheckPool => {}
+        Errand::CheckPool | Errand::ExchangeLedger => {}
         Errand::Format { device } | Errand::Grow { device } => writer.device(*device),
         Errand::Extract { device, blob } => {
             writer.device(*device);
@@ -200,6 +201,7 @@ pub(super) fn read_errand(message: &[u8]) -> Result<(Envelope, Errand), Malforme
         },
         10 => Errand::Unmount { device: reader.device()?, name: reader.name()? },
         11 => Errand::Grow { device: reader.device()? },
+        16 => Errand::ExchangeLedger,
         _ => return Err(Malformed),
     };
     if self::errand(&errand, &envelope) == message {
@@ -324,6 +326,7 @@ mod tests {
             Errand::Grow { device },
             Errand::GrowPool { part: PoolPart::Data, bytes: 1 },
             Errand::GrowPool { part: PoolPart::Metadata, bytes: u64::MAX },
+            Errand::ExchangeLedger,
         ]
     }
 

@@ -17,6 +17,7 @@ mod faults;
 mod growth;
 mod helper_kills;
 mod hostile_controller;
+mod hung;
 mod kills;
 mod machine;
 mod main_job;
@@ -44,6 +45,7 @@ fn main() {
         "escapes" => escapes::all,
         "helper-kills" => helper_kills::all,
         "hostile-controller" => hostile_controller::all,
+        "hung-device" => hung::a_hung_device,
         "processes" => processes::are_confined,
         "before-reboot" => reboot::before,
         "after-reboot" => reboot::after,

@@ -238,8 +238,7 @@ impl Helper {
         &mut self,
         thin: ThinId,
         request: &RequestId,
-        errand: Errand,
-        within: Duration,
+        (errand, within): (Errand, Duration),
     ) -> Result<(), NotDone> {
         let (errands, request) = (self.errands.clone(), request.clone());
         // The wait ends by itself: the device is not late, the launcher is.

@@ -131,13 +131,9 @@ impl Desk {
                 Ok(Next::Answer(Answer::Done))
             }
             Errand::ExchangeLedger => {
-                exchange_ledger(&self.state).map_err(failed(Stage::Ledger))?;
-                Ok(Next::Answer(Answer::Done))
+                exchange_ledger(&self.state).map_err(failed(Stage::Ledger)).map(|()| done())
             }
-            Errand::Unpublish { name } => {
-                node::unpublish(&name)?;
-                Ok(Next::Answer(Answer::Done))
-            }
+            Errand::Unpublish { name } => node::unpublish(&name).map(|()| done()),
         }
     }
 
@@ -210,6 +206,10 @@ enum Role {
     Snapshot,
     /// A snapshot that the host itself mounts or grows: never one that was handed out.
     Own,
+}
+
+const fn done() -> Next {
+    Next::Answer(Answer::Done)
 }
 
 /// At every moment one of the two files is the ledger.

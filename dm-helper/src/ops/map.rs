@@ -36,13 +36,15 @@ impl Operation for Map {
         let (device, made) = helper.bring_up_thin(known.thin, access, true)?;
         // Also for a device that was there: a crash may have come before its link.
         let publish = Errand::Publish { device, name: name.clone() };
-        if let Err(failure) = helper.errand_on(known.thin, &request, publish, helper.device_time())
+        if let Err(failure) =
+            helper.errand_on(known.thin, &request, (publish, helper.device_time()))
         {
             // Nobody was told of it. Its link may yet appear, if the launcher is only late: it goes
             // first, so that it never leads to the next device of this number. Where either cannot
             // go, the next call finds the device.
             let unpublish = Errand::Unpublish { name };
-            let unlinked = helper.errand_on(known.thin, &request, unpublish, helper.device_time());
+            let unlinked =
+                helper.errand_on(known.thin, &request, (unpublish, helper.device_time()));
             if made && unlinked.is_ok() {
                 drop(helper.take_down(known.thin));
             }

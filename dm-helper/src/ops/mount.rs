@@ -48,7 +48,7 @@ impl Operation for Mount {
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let (device, made) = helper.bring_up_thin(thin, access, false)?;
         let errand = Errand::Mount { device, name, read_only };
-        if let Err(failure) = helper.errand_on(thin, &request, errand, helper.tool_time()) {
+        if let Err(failure) = helper.errand_on(thin, &request, (errand, helper.tool_time())) {
             // A device that can go was not mounted, or no longer is.
             if helper.take_down(thin).is_ok() {
                 helper.record(Record::Mounts { thin, mounts: false })?;

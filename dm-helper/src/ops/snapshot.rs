@@ -78,7 +78,7 @@ impl Helper {
     /// Grows a new snapshot's filesystem to the size of its device, in a worker.
     fn grow(&mut self, request: &RequestId, thin: ThinId) -> Result<(), NotDone> {
         let (device, _made) = self.bring_up_thin(thin, Access::ReadWrite, false)?;
-        self.errand_on(thin, request, Errand::Grow { device }, self.tool_time())?;
+        self.errand_on(thin, request, (Errand::Grow { device }, self.tool_time()))?;
         self.take_down(thin)?;
         self.record(Record::SnapshotGrown { thin })
     }

@@ -29,14 +29,14 @@ impl Operation for Unmap {
         // The link first: minor numbers are used again, and a link must never lead to another
         // snapshot. Also where the device is gone: a crash may have come between the two.
         let time = helper.device_time();
-        helper.errand_on(thin, &request, Errand::Unpublish { name: name.clone() }, time)?;
+        helper.errand_on(thin, &request, (Errand::Unpublish { name: name.clone() }, time))?;
         let Some(device) = device else { return Ok(Outcome::AlreadyThere) };
         match helper.take_down(thin) {
             Ok(()) => Ok(Outcome::Done),
             Err(failure) => {
                 // Somebody opened it a moment ago. They keep it, so it keeps its link.
                 let device = ThinDevice { thin, minor: device.number.minor };
-                drop(helper.errand_on(thin, &request, Errand::Publish { device, name }, time));
+                drop(helper.errand_on(thin, &request, (Errand::Publish { device, name }, time)));
                 Err(held_if_busy(failure))
             }
         }

@@ -42,7 +42,7 @@ impl Operation for Unmount {
             let device = ThinDevice { thin, minor: device.number.minor };
             let errand = Errand::Unmount { device, name };
             helper
-                .errand_on(thin, &request, errand, helper.tool_time())
+                .errand_on(thin, &request, (errand, helper.tool_time()))
                 .and_then(|()| helper.take_down(thin))
                 .map_err(held_if_busy)?;
             Outcome::Done

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -158,14 +158,15 @@ fn answers(state: &Mutex<State>, errand: &Errand) -> Vec<Answer> {
             vec![Answer::Done]
         }
         Errand::Grow { .. } => vec![state.grow.map_or(Answer::Done, Answer::Failed)],
-        Errand::ExchangeLedger => {
-            let folder = state.folder.as_ref().unwrap();
-            let (new, ledger) = (folder.join(NEW_LEDGER), folder.join(LEDGER));
-            let flags = rustix::fs::RenameFlags::EXCHANGE;
-            rustix::fs::renameat_with(rustix::fs::CWD, new, rustix::fs::CWD, ledger, flags)
-                .unwrap();
-            vec![Answer::Done]
-        }
+        Errand::ExchangeLedger => exchange(state.folder.as_ref().unwrap()),
         Errand::CheckPool | Errand::Format { .. } | Errand::Cancel { .. } => vec![Answer::Done],
     }
+}
+
+/// The launcher's own way with the two files.
+fn exchange(folder: &Path) -> Vec<Answer> {
+    let (new, ledger) = (folder.join(NEW_LEDGER), folder.join(LEDGER));
+    let flags = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, new, rustix::fs::CWD, ledger, flags).unwrap();
+    vec![Answer::Done]
 }

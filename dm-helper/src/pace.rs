@@ -1,4 +1,4 @@
-//! How fast volumes and snapshots are made: thin ids are never used twice, and so must last (POOL-6).
+//! How fast volumes and snapshots are made: thin ids are never used twice, and so must last (POOL-7).
 
 use std::time::{Duration, Instant};
 

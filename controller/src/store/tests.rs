@@ -1,5 +1,7 @@
 //! On real SQLite, in a real folder.
 
+mod plans;
+
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
 
 use super::flow::{Move, NewFlow};

@@ -1,0 +1,77 @@
+//! How SQLite finds what is asked for: by an index, never by reading a whole table.
+
+use std::collections::BTreeSet;
+
+use airlock_protocol::control::RunId;
+use rusqlite::trace::{TraceEvent, TraceEventCodes};
+
+use super::*;
+use crate::flow::{Activate, Download, Unpack};
+
+/// Every question that a command, a page of a list or a flow puts to the database. The few that
+/// only a start, a repair or a removal puts may read what they are about in full.
+fn ask_everything(tx: &Transaction<'_>) -> Result<(), StoreFault> {
+    let (digest, chain) = (Digest::of(b"x"), ChainId(Digest::of(b"x")));
+    let run_id: RunId = "k7f29qxm".to_owned().try_into().unwrap();
+    drop(image::find(tx, digest)?);
+    drop(image::by_prefix(tx, "0123456789ab")?);
+    drop(image::by_name(tx, "x")?);
+    drop(image::page(tx, Some(("x", "y")), 100)?);
+    drop(image::layer_views(tx, digest)?);
+    let _: Option<BlobRow> = image::blob(tx, BlobDigest(digest))?;
+    let _: bool = image::is_sealed(tx, chain)?;
+    drop(source::find(tx, "s3://a/b")?);
+    drop(source::of_image(tx, digest)?);
+    drop(snapshot::find(tx, "x")?);
+    drop(snapshot::page(tx, "x", 100)?);
+    drop(snapshot::of_image(tx, digest)?);
+    drop(snapshot::default_of(tx, digest)?);
+    drop(run::find(tx, &run_id)?);
+    drop(run::active(tx, "key")?);
+    drop(run::at_flow(tx, 1)?);
+    drop(run::works_on(tx, digest)?);
+    drop(run::page(tx, true, Some((1, "x")), 100)?);
+    drop(run::page(tx, false, Some((1, "x")), 100)?);
+    drop(run::flows(tx, &run_id)?);
+    drop(run::of_flow(tx, 1)?);
+    drop(flow::active(tx, Unpack::NAME, "x")?);
+    drop(flow::active(tx, Activate::NAME, "x")?);
+    drop(flow::unfinished(tx)?);
+    drop(flow::steps(tx, 1)?);
+    drop(flow::downloads_since(tx, Download::NAME, 1)?);
+    let _: Option<Digest> = reconcile::image_of_volume(tx, chain)?;
+    Ok(())
+}
+
+#[test]
+fn no_question_of_a_list_reads_a_whole_table() {
+    let dir = TempDir::new();
+    drop(open(&dir));
+    let mut connection = connect(&file_of(dir.path()), OpenFlags::empty()).unwrap();
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let note = Arc::clone(&asked);
+    let trace = move |event: TraceEvent<'_>| {
+        if let TraceEvent::Stmt(statement, _) = event {
+            note.lock().unwrap().insert(statement.sql().into_owned());
+        }
+    };
+    connection.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, Some(trace)).unwrap();
+    ask_everything(&connection.transaction().unwrap()).unwrap();
+    connection.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, None::<fn(TraceEvent<'_>)>).unwrap();
+    let asked: Vec<String> = asked.lock().unwrap().iter().cloned().collect();
+    let selects: Vec<_> = asked.iter().filter(|sql| sql.starts_with("SELECT")).collect();
+    assert!(selects.len() >= 24, "{selects:#?}");
+    let mut slow = Vec::new();
+    for sql in selects {
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = plan.raw_query().mapped(|row| row.get::<_, String>(3));
+        for step in steps.map(Result::unwrap) {
+            // That index holds what has not ended, and nothing else.
+            let reads_all = step.starts_with("SCAN") && !step.ends_with("INDEX flows_going_on");
+            if reads_all || step.contains("TEMP B-TREE") {
+                slow.push(format!("{step}: {sql}"));
+            }
+        }
+    }
+    assert!(slow.is_empty(), "{slow:#?}");
+}

@@ -71,7 +71,14 @@ impl Daemon {
         // Mounted before, mounted again: a reboot ends mounts, and the helper knows which there were.
         let shown = self.shown(&request).await;
         let (mut mapped, mut failed) = (0_u32, 0_u32);
-        for snapshot in all.iter().filter(|snapshot| !snapshot.leaving) {
+        for snapshot in all {
+            // A deactivation takes turns with this: its device must not come back behind it.
+            let _turn = self.world().locks.hold(snapshot.name.as_str()).await;
+            let name = snapshot.name.clone();
+            let now = self.world().store.read(move |tx| snapshot::find(tx, name.as_str())).await;
+            if now.is_ok_and(|row| row.is_none_or(|row| row.leaving)) {
+                continue;
+            }
             let (mounts, _) = shown.get(&snapshot.name).copied().unwrap_or_default();
             match self.world().give_out(&snapshot.name, mounts, &request).await {
                 Ok(_) => mapped = mapped.saturating_add(1),

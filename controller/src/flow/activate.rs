@@ -8,7 +8,7 @@ use airlock_policy::digest::{ChainId, Digest};
 use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_protocol::control::ErrorClass;
 use airlock_protocol::not_done::Refusal;
-use airlock_protocol::reply::{Mapped, Outcome};
+use airlock_protocol::reply::{Mapped, Outcome, What};
 use airlock_protocol::request::Target;
 use serde::{Deserialize, Serialize};
 
@@ -126,8 +126,11 @@ impl Machine for Activate {
         }
     }
 
-    async fn clean_up(world: &World, _state: ActivateState, step: &mut Step<'_, Self>) {
-        if !step.data.is_ours {
+    async fn clean_up(world: &World, state: ActivateState, step: &mut Step<'_, Self>) {
+        if state == ActivateState::CheckSnapshot {
+            return;
+        }
+        if !step.data.is_ours && !is_left_by_us(world, step.input, &step.request).await {
             return;
         }
         // Nobody was told of the device yet.
@@ -168,6 +171,25 @@ impl World {
         self.helper.unmount(request, name.clone()).await?;
         self.helper.unmap(request, name.clone()).await.map(drop)
     }
+}
+
+/// Whether a snapshot is this flow's although it does not remember: the daemon died between taking
+/// it and noting so. One of our image that is on nobody's record is, unless the database was lost.
+async fn is_left_by_us(world: &World, input: &ActivateInput, request: &RequestId) -> bool {
+    let ActivateInput { name, volume, read_only, .. } = input.clone();
+    let asked = name.clone();
+    let free = world.store.read(move |tx| Ok(snapshot::find(tx, asked.as_str())?.is_none()));
+    let is_lost = world.store.is_unsettled();
+    if !matches!((free.await, is_lost.await), (Ok(true), Ok(false))) {
+        return false;
+    }
+    let there = world.helper.inventory(request).await.unwrap_or_default();
+    there.into_iter().any(|item| match item.what {
+        What::Snapshot(found) => {
+            found.name == name && (found.image, found.read_only) == (volume, read_only)
+        }
+        What::Volume(_) => false,
+    })
 }
 
 fn failed(error: &HelperFault, step: &Step<'_, Activate>) -> StepFault {

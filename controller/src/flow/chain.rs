@@ -24,7 +24,13 @@ pub(super) fn ended(tx: &Transaction<'_>, ended: &FlowRow) -> Result<Vec<FlowId>
         match ended.state.as_str() {
             "done" => {
                 count(&mut run, ended)?;
-                started.extend(go_on(tx, &mut run)?);
+                let image = run.image.map(|image| image::find(tx, image)).transpose()?.flatten();
+                if image.is_none() && ended.machine == Download::NAME {
+                    // Removed since the look that found it here: it is fetched again.
+                    started.extend(join_or_begin(tx, &run, &anew(&run, ended)?)?);
+                } else {
+                    started.extend(go_on(tx, &mut run)?);
+                }
             }
             // It came to wait for the flow while that was being cancelled for others.
             "cancelled" => started.extend(join_or_begin(tx, &run, &anew(&run, ended)?)?),

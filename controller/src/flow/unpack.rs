@@ -145,7 +145,10 @@ impl Machine for Unpack {
         }
         let volume = step.input.volume;
         let known = world.store.read(move |tx| image::is_sealed(tx, volume)).await;
-        if !matches!(known, Ok(false)) {
+        // After the loss of the database a volume may be an image that it does not know yet.
+        let may_be_older =
+            !step.data.is_ours && !matches!(world.store.is_unsettled().await, Ok(false));
+        if !matches!(known, Ok(false)) || may_be_older {
             return;
         }
         // While its worker still runs the helper refuses: the sweep that follows sees to it.

@@ -36,21 +36,21 @@ pub(crate) enum Pool {
 
 #[derive(Debug)]
 pub(crate) struct Volume {
-    thin: u32,
-    parent: Option<ChainId>,
+    pub(crate) thin: u32,
+    pub(crate) parent: Option<ChainId>,
     pub(crate) state: VolumeState,
-    layer: Option<ItemLayer>,
-    polls: u32,
+    pub(crate) layer: Option<ItemLayer>,
+    pub(crate) polls: u32,
 }
 
 #[derive(Debug)]
 pub(crate) struct Taken {
-    thin: u32,
-    image: ChainId,
-    read_only: bool,
-    bytes: Option<u64>,
+    pub(crate) thin: u32,
+    pub(crate) image: ChainId,
+    pub(crate) read_only: bool,
+    pub(crate) bytes: Option<u64>,
     pub(crate) mounts: bool,
-    handed_out: bool,
+    pub(crate) handed_out: bool,
     pub(crate) minor: Option<u32>,
 }
 
@@ -79,6 +79,8 @@ pub(crate) struct State {
     pub(crate) layout: LayoutFacts,
     /// Whether somebody holds every device open.
     pub(crate) held: bool,
+    /// How many items a page of the inventory has.
+    pub(crate) page: usize,
 }
 
 /// The helper. What it knows outlives its sockets, as the ledger does.
@@ -98,6 +100,8 @@ impl FakeHelper {
             polls: 1,
             layout: LayoutFacts { directories: 0b11, root_mode: 0o755, writable_directories: 0 },
             held: false,
+            // Small pages, so that the daemon has to turn them.
+            page: 3,
         })))
     }
 
@@ -153,7 +157,7 @@ fn refuse<T>(refusal: Refusal) -> Result<T, NotDone> {
 }
 
 impl State {
-    fn fresh(&mut self) -> u32 {
+    pub(crate) fn fresh(&mut self) -> u32 {
         self.next += 1;
         self.next
     }
@@ -396,9 +400,8 @@ impl DmHelper for FakeHelper {
         let mut items: Vec<_> = volumes.chain(snapshots).collect();
         items.sort_by_key(|item| item.thin);
         items.retain(|item| Some(item.thin) > request.after);
-        // Small pages, so that the daemon has to turn them.
-        let more = items.len() > 3;
-        items.truncate(3);
+        let more = items.len() > state.page;
+        items.truncate(state.page);
         let next = items.last().map(|item| item.thin).filter(|_| more);
         Ok(Inventory { items, next })
     }

@@ -7,7 +7,7 @@ export AIRLOCK_CACHE
 export TESTS
 export PATH := $(AIRLOCK_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help deps build demo test fast lint deny trace native vm fuzz fuzz-long install audit sweep-power-cuts sweep-escapes sweep-hostile-controller sweep-helper-kills bench-extract
+.PHONY: help deps build demo test fast lint deny trace native vm fuzz fuzz-long install audit sweep-power-cuts sweep-escapes sweep-hostile-controller sweep-helper-kills bench-extract bench-store
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,6 +50,9 @@ fuzz: deps ## Fuzzes what reads strangers' bytes: 30 s each, or TIME=seconds; TA
 
 fuzz-long: deps ## The same for an hour each.
 	@tests/fuzz/run $(or $(TIME),3600) $(TARGET)
+
+bench-store: ## The store with 100,000 images and 1,000,000 events: look-ups, pages, start, a repeated run.
+	cargo bench --locked -p airlock --bench store
 
 install: ## Installs target/release onto this machine (as root; build it first).
 	packaging/install target/release

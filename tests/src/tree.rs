@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use airlock_policy::digest::Digest;
 use rustix::fs::SeekFrom;
@@ -31,6 +32,24 @@ pub fn list(root: &Path) -> io::Result<String> {
             .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
     }
     Ok(text)
+}
+
+/// The tree as GNU tar makes it of the archive, on an ext4 of this machine.
+///
+/// # Panics
+///
+/// When it cannot.
+pub fn made_by_gnu_tar(archive: &Path) -> String {
+    crate::loopback::with_ext4(1 << 30, |root| {
+        let status = Command::new("tar")
+            .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "-xpf"])
+            .arg(archive)
+            .arg("-C")
+            .arg(root)
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "tar -xpf {}", archive.display());
+        list(root).unwrap_or_else(|error| panic!("{}: {error}", archive.display()))
+    })
 }
 
 /// The lines that differ, at most ten, marked `-` for `expected` and `+` for `listed`.

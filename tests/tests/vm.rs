@@ -31,31 +31,18 @@ fn put_small() {
     Server::of_this_run().put("small/small.tar", &folder.path().join("small.tar"));
 }
 
-/// The tree as GNU tar makes it of the archive, on an ext4 of this machine.
-fn gnu_tar_tree(archive: &Path) -> String {
-    airlock_tests::loopback::with_ext4(1 << 30, |root| {
-        let status = Command::new("tar")
-            .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "-xpf"])
-            .arg(archive)
-            .arg("-C")
-            .arg(root)
-            .status()
-            .unwrap();
-        assert!(status.success(), "tar -xpf {}", archive.display());
-        airlock_tests::tree::list(root).unwrap()
-    })
+fn debian_equals_gnu_tar(file: &str) {
+    equals_gnu_tar(&images("rootfs").join(file), &format!("debian/{file}"));
 }
 
-fn debian_equals_gnu_tar(file: &str) {
-    let archive = images("rootfs").join(file);
-    let key = format!("debian/{file}");
-    Server::of_this_run().put(&key, &archive);
+fn equals_gnu_tar(archive: &Path, key: &str) {
+    Server::of_this_run().put(key, archive);
     let folder = tempfile::tempdir().unwrap();
     let expected = folder.path().join("expected.tree");
-    fs::write(&expected, gnu_tar_tree(&archive)).unwrap();
+    fs::write(&expected, airlock_tests::tree::made_by_gnu_tar(archive)).unwrap();
     Guest::new()
         .file(&expected, "expected.tree")
-        .setting("IMAGE_KEY", &key)
+        .setting("IMAGE_KEY", key)
         .passes("tree-equals-gnu-tar");
 }
 
@@ -236,4 +223,41 @@ fn the_helpers_processes_killed_at_any_moment_leave_nothing_behind() {
     }
     let bad = ["broken", "orphaned", "changed", "silent"];
     guest.seconds(1080).sweeps("helper-kills", &bad);
+}
+
+/// Four root filesystems of some MiB each, no two alike.
+fn put_many(prefix: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    for image in 0..4 {
+        sh(
+            &format!(
+                "rm -rf t && mkdir -p t/etc t/usr/bin t/var && echo ID=many{image} > t/etc/os-release
+                 for n in 1 2 3; do head -c 1000000 /dev/urandom > t/usr/noise$n; done
+                 tar -C t -cf {image}.tar ."
+            ),
+            folder.path(),
+        );
+        let file = folder.path().join(format!("{image}.tar"));
+        Server::of_this_run().put(&format!("{prefix}/{image}.tar"), &file);
+    }
+}
+
+#[test]
+fn a_lost_database_is_made_anew_and_a_restored_one_is_brought_in_line() {
+    put_many("lost");
+    Guest::new().passes("lost-database");
+}
+
+#[test]
+fn of_many_runs_at_once_each_blob_comes_once_and_each_layer_is_extracted_once() {
+    put_many("many");
+    Guest::new().passes("many-at-once");
+}
+
+#[test]
+fn whatever_is_done_and_killed_database_ledger_and_pool_agree() {
+    put_many("chance");
+    let seed = std::env::var("AIRLOCK_MODEL_SEED").unwrap_or_else(|_unset| "1".to_owned());
+    println!("AIRLOCK_MODEL_SEED={seed}");
+    Guest::new().setting("SEED", &seed).passes("random-sequence");
 }

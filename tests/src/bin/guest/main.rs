@@ -25,6 +25,7 @@ mod mounts;
 mod power;
 mod processes;
 mod reboot;
+mod records;
 mod survey;
 mod teardown;
 
@@ -47,6 +48,9 @@ fn main() {
         "hostile-controller" => hostile_controller::all,
         "hung-device" => hung::a_hung_device,
         "processes" => processes::are_confined,
+        "lost-database" => records::lost_database,
+        "random-sequence" => records::random_sequence,
+        "many-at-once" => records::many_at_once,
         "before-reboot" => reboot::before,
         "after-reboot" => reboot::after,
         "before-power-cut" => power::before,

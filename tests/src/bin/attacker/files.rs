@@ -103,7 +103,7 @@ pub(crate) const FILES: &[Attempt] = &[
     Attempt::works("make a file beyond the limit", |scene| {
         does(libc::SYS_ftruncate, &[file(scene)?, 1 << 42])
     }),
-    Attempt::works("have 2000 descriptors", |scene| {
+    Attempt::works("open 2000 descriptors", |scene| {
         (0..2000).try_for_each(|_| open(scene.mount, c".", libc::O_RDONLY).map(drop))
     }),
     Attempt::works("watch files with fanotify", |_| does(libc::SYS_fanotify_init, &[0, 0])),

@@ -23,7 +23,7 @@ demo: ## Runs the main job: a real image, from a real S3 server to a block devic
 	$(MAKE) build
 	@tests/demo/run
 
-test: deps lint deny ## Runs every test, natively and in the VM.
+test: deps lint deny trace ## Runs every test, natively and in the VM.
 	@tests/run-all
 
 fast: lint ## The tests that need neither root nor the VM.

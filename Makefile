@@ -72,5 +72,5 @@ sweep-hostile-controller: deps ## What a controller that was taken over tries, i
 sweep-helper-kills: deps ## 50 kills of the helper's processes in the VM: target/report/helper-kills.json.
 	@AIRLOCK_SWEEP_CASES=$${AIRLOCK_SWEEP_CASES:-50} TESTS='test(/helpers_processes_killed/)' tests/run-all vm
 
-bench-extract: deps ## Extraction beside other extractors, as root, 6 min: target/bench/extract.json.
+bench-extract: deps ## Extraction beside other extractors, as root, minutes: target/bench/extract.json.
 	@tests/run-bench

@@ -121,6 +121,16 @@ fn what_tar_can_say_is_kept() {
     equal_gnu_tars(&made.path().join("a.tar"));
 }
 
+/// The root is there before its entry comes: what it hands down by that entry is handed to nothing.
+#[test]
+fn what_the_root_hands_down_is_given_to_no_entry() {
+    let made = archive(
+        "mkdir d; echo 1 > f; echo 2 > d/g; chmod 0777 f; chown 0:0 d f d/g;
+         chown 0:50 .; chmod 2755 .; setfacl -d -m u:4242:rw-,g::r-x .",
+    );
+    equal_gnu_tars(&made.path().join("a.tar"));
+}
+
 #[test]
 fn a_later_entry_replaces_an_earlier_one_of_any_kind() {
     let made = archive(

@@ -116,6 +116,9 @@ impl Unpack {
             self.open_or_make(&place)?
         };
         metadata::apply(directory.fd.as_fd(), entry, before, self.people())?;
+        if entry.path.is_root() {
+            self.volume.look_at_root_again()?;
+        }
         // Its time comes last of all: what is made in it would change it.
         self.volume.ledger.set_time(directory.inode, timespec(entry.mtime));
         if !entry.acls.is_empty() || before == Before::Anything {

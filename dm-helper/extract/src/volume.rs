@@ -199,6 +199,15 @@ impl Volume {
         remove::remove(&place.parent, place.name, whose, &mut self.ledger)
     }
 
+    /// To be called when the root's attributes may have changed, and so what it hands down.
+    pub(crate) fn look_at_root_again(&mut self) -> Step<()> {
+        let open = stop("open the volume's root");
+        let fd =
+            rustix::fs::openat(&self.root.fd, c".", DIRECTORY, Mode::empty()).map_err(&open)?;
+        self.root = Rc::new(Directory::new(fd, &mut self.ledger).map_err(open)?);
+        Ok(())
+    }
+
     /// To be called when the path of the last parent may lead elsewhere than it did, or when its
     /// attributes may have changed.
     pub(crate) fn forget_last(&mut self) {

@@ -7,7 +7,7 @@ mod loops;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use airlock_policy::errand::{Backing, BlockDevice, Failure, Stage};
+use airlock_policy::errand::{Backing, BlockDevice, Failure, LEDGER, NEW_LEDGER, Stage};
 use airlock_policy::helper_config::{PoolConfig, PoolPart};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -82,9 +82,9 @@ pub(crate) fn detach_loops(state: BorrowedFd<'_>, is_dry: bool) -> Result<(), Er
     Ok(())
 }
 
-/// Removes the pool's files, and the ledger, which is nothing without them.
+/// Removes the pool's files, and the ledger with its spare, which are nothing without them.
 pub(crate) fn remove_files(state: BorrowedFd<'_>, is_dry: bool) -> Result<(), Errno> {
-    for name in files::BOTH.iter().chain(["ledger"].iter()) {
+    for name in files::BOTH.iter().chain(&[NEW_LEDGER, LEDGER]) {
         if is_dry {
             log(&format!("would remove {name}"));
             continue;

@@ -73,7 +73,7 @@ fn session(global: &Global, environment: &Environment) -> Result<Session, (Conso
 
 fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
     use command::{
-        completions, daemon, db, doctor, inspect, list, pool, remove, runs, version, work,
+        completions, daemon, db, doctor, inspect, list, pool, remove, runs, verify, version, work,
     };
 
     match command {
@@ -87,6 +87,7 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
             wait(remove::deactivate(session, snapshots, if_exists))
         }
         Command::Rm { images, if_exists } => wait(remove::rm(session, images, if_exists)),
+        Command::Verify { images, all } => wait(verify::verify(session, images, all)),
         Command::Pool { action } => wait(pool::pool(session, action)),
         Command::Runs { action: Some(RunsAction::Show { run }), .. } => {
             wait(runs::show(session, run))

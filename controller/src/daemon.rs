@@ -17,6 +17,7 @@ mod remove;
 mod repair;
 mod snapshots;
 mod socket;
+mod verify;
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;

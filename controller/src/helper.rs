@@ -14,10 +14,12 @@ use airlock_policy::helper_config::PoolPart;
 use airlock_policy::name::{RequestId, SnapshotName, ThinId};
 use airlock_protocol::PROTOCOL;
 use airlock_protocol::not_done::{NotDone, Refusal};
-use airlock_protocol::reply::{Inventory, Item, LayerState, Mapped, Outcome, PoolStatus, Welcome};
+use airlock_protocol::reply::{
+    Inventory, Item, LayerState, Mapped, Outcome, PoolStatus, VerifyState, Welcome,
+};
 use airlock_protocol::request::{
     ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
-    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount,
+    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount, VerifyVolume,
 };
 use airlock_protocol::service::DmHelperClient;
 use airlock_protocol::wire::transport;
@@ -174,6 +176,9 @@ verbs! {
     /// Seals a filled volume. Of one that is sealed, a cheap way to learn so.
     seal_volume(volume: ChainId) -> Outcome
         = SealVolume, ask_with_pool, "seal the volume", CHANGE;
+    /// Has a sealed volume read again, or says how far that is.
+    verify_volume(volume: ChainId) -> VerifyState
+        = VerifyVolume, ask_with_pool, "verify the volume", CHANGE;
     /// Makes a snapshot's device appear. Of one that is there, a cheap way to learn so.
     map(name: SnapshotName) -> Mapped
         = Map, ask_with_pool, "map the snapshot", CHANGE;

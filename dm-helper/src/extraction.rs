@@ -9,7 +9,7 @@ use airlock_protocol::reply::{AppliedLayer, LayerProgress, LayerState};
 use tokio::sync::watch;
 
 /// How long a caller is kept waiting for news.
-const LONG_POLL: Duration = Duration::from_secs(1);
+pub(crate) const LONG_POLL: Duration = Duration::from_secs(1);
 
 /// The most failed extractions that are remembered for callers who lost the answer.
 const REMEMBERED: usize = 256;

@@ -70,6 +70,11 @@ impl Helper {
         Duration::from_secs(self.config.limits.extract_seconds).saturating_add(self.device_time())
     }
 
+    /// Likewise for a verification.
+    pub(crate) fn verification_time(&self) -> Duration {
+        Duration::from_secs(self.config.limits.verify_seconds).saturating_add(self.device_time())
+    }
+
     /// Brings a device up with this table. One that a crash left half made is made anew.
     pub(crate) fn bring_up(
         &mut self,
@@ -124,6 +129,19 @@ impl Helper {
             self.remove(name)?;
         }
         Ok(())
+    }
+
+    /// Has the manifest of a volume that is gone removed. Nobody waits for it: what a crash leaves
+    /// is removed at the next start.
+    pub(crate) fn forget_manifest(&self, request: &RequestId, thin: ThinId) {
+        let told = self.errands.begin(request, &Errand::Forget { thin }, move |answer| {
+            if answer != Answer::Done {
+                audit::event("orphan", &[("thin", &thin)]);
+            }
+        });
+        if told.is_err() {
+            audit::event("orphan", &[("thin", &thin)]);
+        }
     }
 
     pub(crate) fn pool_device(&self) -> Result<Device, NotDone> {

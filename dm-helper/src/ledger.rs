@@ -7,6 +7,7 @@
 
 mod book;
 mod line;
+mod orphan;
 mod record;
 #[cfg(test)]
 mod tests;

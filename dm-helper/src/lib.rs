@@ -38,6 +38,7 @@ mod rpc;
 pub mod startup;
 pub mod teardown;
 mod turns;
+mod verification;
 mod worker;
 
 pub use helper::Parts;

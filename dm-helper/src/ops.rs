@@ -13,12 +13,13 @@ mod seal_volume;
 mod snapshot;
 mod unmap;
 mod unmount;
+mod verify_volume;
 
 use airlock_policy::digest::ChainId;
 use airlock_policy::name::RequestId;
 use airlock_protocol::request::{
     ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, ListVolumes, Map, Mount,
-    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount,
+    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount, VerifyVolume,
 };
 
 /// What a request says of itself in the log.
@@ -74,6 +75,7 @@ verbs! {
         Target::Volume(volume) => volume.to_string(),
         Target::Snapshot(name) => name.to_string(),
     }, [it.target.clone()];
+    VerifyVolume "verify_volume" it => it.volume, [Target::Volume(it.volume)];
     ListVolumes  "list_volumes"  _it => "ledger", [];
 }
 

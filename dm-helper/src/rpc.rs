@@ -5,10 +5,12 @@ use std::time::Instant;
 use airlock_policy::helper_config::LimitsConfig;
 use airlock_protocol::PROTOCOL;
 use airlock_protocol::not_done::{NotDone, Refusal};
-use airlock_protocol::reply::{Inventory, LayerState, Mapped, Outcome, PoolStatus, Welcome};
+use airlock_protocol::reply::{
+    Inventory, LayerState, Mapped, Outcome, PoolStatus, VerifyState, Welcome,
+};
 use airlock_protocol::request::{
     ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
-    QueryPool, SealVolume, Snapshot, Unmap, Unmount,
+    QueryPool, SealVolume, Snapshot, Unmap, Unmount, VerifyVolume,
 };
 use airlock_protocol::service::DmHelper;
 use airlock_protocol::wire;
@@ -80,6 +82,14 @@ impl DmHelper for Session {
 
     async fn delete_volume(self, _: Context, request: DeleteVolume) -> Result<Outcome, NotDone> {
         self.0.run(request, self.1).await
+    }
+
+    async fn verify_volume(
+        self,
+        _: Context,
+        request: VerifyVolume,
+    ) -> Result<VerifyState, NotDone> {
+        self.0.run(request, self.1).await?.news().await
     }
 
     async fn list_volumes(self, _: Context, request: ListVolumes) -> Result<Inventory, NotDone> {

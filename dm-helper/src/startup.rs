@@ -83,6 +83,10 @@ pub fn run(mut arguments: impl Iterator<Item = String>) -> Result<Infallible, St
     let config = read_config(inherited(CONFIG, "configuration")?)?;
 
     let ledger = Ledger::open(&state)?;
+    // What stays is a few megabytes that the next start tries again to remove.
+    if let Err(error) = ledger.remove_orphans(&state) {
+        audit::event("orphans", &[("why", &error)]);
+    }
     drop(state);
     let table = Arc::new(KernelTable::open()?);
     let confined = confine::confine_forever()?;

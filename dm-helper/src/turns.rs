@@ -20,6 +20,7 @@ use crate::helper::{Parts, unexpected};
 use crate::ledger::Ledger;
 use crate::operations::{Operation, Operations, Subject};
 use crate::pace::Pace;
+use crate::verification::Verifications;
 use crate::worker::Job;
 
 /// The state behind the verbs.
@@ -29,6 +30,7 @@ pub(crate) struct State {
     pub(crate) ledger: Ledger,
     pub(crate) errands: Errands,
     pub(crate) extractions: Extractions,
+    pub(crate) verifications: Verifications,
     /// Whether ledger and pool were brought into agreement since this process started.
     pub(crate) ready: bool,
     pub(crate) operations: Operations,
@@ -63,7 +65,7 @@ impl Turns {
     ) -> Arc<Self> {
         let Parts { config, table: changes, ledger, errands, confined: _, give_up: _ } = parts;
         let table: Arc<dyn DeviceTable> = changes.clone();
-        let (extractions, ready) = (Extractions::default(), false);
+        let (extractions, verifications, ready) = Default::default();
         let (burst, per_minute) = (config.limits.burst, config.limits.per_minute);
         let pace = Pace::new(burst, per_minute, Instant::now());
         let state = State {
@@ -72,6 +74,7 @@ impl Turns {
             ledger,
             errands,
             extractions,
+            verifications,
             ready,
             operations,
             pace,

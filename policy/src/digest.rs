@@ -138,6 +138,12 @@ digest_of! {
     ChainId
 }
 
+digest_of! {
+    /// The digest of a whole tree as it lies in a volume: names, types, modes, owners,
+    /// sizes, contents, links and attributes. Times, and where a file has holes, are no part of it.
+    TreeDigest
+}
+
 impl ChainId {
     /// The chain id of `layer` on top of `parent`; of a first layer without one.
     pub fn of(parent: Option<Self>, layer: DiffId) -> Self {

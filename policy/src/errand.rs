@@ -13,11 +13,12 @@
 
 mod code;
 
-use crate::digest::{BlobDigest, DiffId};
+use crate::digest::{BlobDigest, DiffId, TreeDigest};
 use crate::helper_config::PoolPart;
 use crate::layout::LayoutFacts;
 use crate::name::{RequestId, SnapshotName, ThinId};
 use crate::rule::Rule;
+use crate::tree::{Difference, ShownPath};
 
 /// The size of every message, in bytes.
 pub const MESSAGE: usize = 256;
@@ -59,6 +60,21 @@ pub enum Errand {
         device: ThinDevice,
         /// The blob to read, by what it claims to be. The answer says what it was.
         blob: BlobDigest,
+        /// The volume below, whose manifest says what its files hold; `None` where it has none.
+        below: Option<Manifest>,
+    },
+    /// Reads a sealed volume again and compares it with its manifest. Answered by any number of
+    /// [`Answer::Progress`], then [`Answer::Verified`] or [`Answer::Differs`].
+    Verify {
+        /// The device that holds the volume, read-only.
+        device: ThinDevice,
+        /// The digest that its manifest has.
+        tree: TreeDigest,
+    },
+    /// Removes the manifest of a volume that is gone. Answered by [`Answer::Done`].
+    Forget {
+        /// The volume's number in the pool.
+        thin: ThinId,
     },
     /// Ends a running extraction. Answered by [`Answer::Done`]; the extraction itself is answered
     /// as failed.
@@ -125,6 +141,15 @@ pub struct ThinDevice {
     pub minor: u32,
 }
 
+/// The manifest of a volume: a list of all that is in it, kept beside the ledger.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Manifest {
+    /// The volume's number in the pool.
+    pub thin: ThinId,
+    /// The digest that the manifest must have to be believed.
+    pub tree: TreeDigest,
+}
+
 /// What the launcher answers, and what a worker reports to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
@@ -136,6 +161,18 @@ pub enum Answer {
     Progress(Progress),
     /// An extraction came to its end, and all of it is flushed to the device.
     Extracted(Extracted),
+    /// A volume is as its manifest says, and this is the digest of it.
+    Verified {
+        /// The digest of what was read.
+        tree: TreeDigest,
+    },
+    /// A volume is not as its manifest says.
+    Differs {
+        /// What differs.
+        what: Difference,
+        /// The first entry that does.
+        path: ShownPath,
+    },
     /// The archive broke a rule. The volume holds a part of it and must be thrown away.
     Refused {
         /// The rule.
@@ -193,6 +230,8 @@ pub struct Extracted {
     pub file_bytes: u64,
     /// What the top of the whole tree looks like now.
     pub layout: LayoutFacts,
+    /// The digest of the whole tree.
+    pub tree: TreeDigest,
 }
 
 /// Where and why an errand failed.
@@ -265,6 +304,9 @@ stages! {
     Detach        = 32 "unmount the snapshot";
     MountPoint    = 33 "make the directory that the snapshot is mounted on";
     Grow          = 34 "grow the snapshot's filesystem with resize2fs";
+    TreeFile      = 40 "open or remove the manifest of a tree";
+    TreeWrite     = 41 "write the manifest of the tree";
+    TreeRead      = 42 "read the volume again";
 }
 
 impl Stage {
@@ -280,6 +322,7 @@ impl Stage {
                 | Self::BlobOpen
                 | Self::Mount
                 | Self::IdMap
+                | Self::TreeFile
                 | Self::TooMany
         )
     }
@@ -289,7 +332,13 @@ impl Stage {
     pub const fn is_of_worker(self) -> bool {
         matches!(
             self,
-            Self::WorkerSandbox | Self::BlobRead | Self::Write | Self::VolumeFull | Self::Flush
+            Self::WorkerSandbox
+                | Self::BlobRead
+                | Self::Write
+                | Self::VolumeFull
+                | Self::Flush
+                | Self::TreeWrite
+                | Self::TreeRead
         )
     }
 }
@@ -329,6 +378,8 @@ impl Answer {
             Self::Done
             | Self::Backing(_)
             | Self::Extracted(_)
+            | Self::Verified { .. }
+            | Self::Differs { .. }
             | Self::Refused { .. }
             | Self::Failed(_) => true,
         }

@@ -112,6 +112,8 @@ pub struct LimitsConfig {
     pub extractions: u32,
     /// How long one extraction may take, in seconds, 1 to 86,400.
     pub extract_seconds: u64,
+    /// How long the verification of one volume may take, in seconds, 1 to 86,400.
+    pub verify_seconds: u64,
     /// How long a change of a device may take, in seconds, 1 to 600.
     pub device_seconds: u64,
     /// How long `mkfs.ext4` and `thin_check` may take, in seconds, 1 to 3,600.
@@ -183,6 +185,7 @@ impl Default for LimitsConfig {
             ledger_size: ByteSize::mib(4),
             extractions: 4,
             extract_seconds: 1800,
+            verify_seconds: 1800,
             device_seconds: 10,
             tool_seconds: 300,
             worker_memory: ByteSize::mib(512),
@@ -279,6 +282,11 @@ impl LimitsConfig {
         require(
             (1..=86_400).contains(&self.extract_seconds),
             "limits.extract_seconds",
+            "1 to 86400",
+        )?;
+        require(
+            (1..=86_400).contains(&self.verify_seconds),
+            "limits.verify_seconds",
             "1 to 86400",
         )?;
         require((1..=600).contains(&self.device_seconds), "limits.device_seconds", "1 to 600")?;

@@ -28,4 +28,5 @@ pub mod name;
 pub mod rule;
 pub mod size;
 pub mod source;
+pub mod tree;
 pub mod worker;

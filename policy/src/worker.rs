@@ -6,6 +6,7 @@
 
 use std::str::FromStr;
 
+use crate::digest::{Digest, TreeDigest};
 use crate::errand::Envelope;
 use crate::limit::{ArchiveLimits, Setuid};
 use crate::name::{RequestId, SnapshotName};
@@ -21,6 +22,13 @@ pub const BLOB: i32 = 4;
 pub const REPORTS: i32 = 5;
 /// [`Job::Extract`]: the user namespace to live in.
 pub const USER_NAMESPACE: i32 = 6;
+/// [`Job::Extract`]: where the new manifest is written.
+pub const TREE: i32 = 7;
+/// [`Job::Extract`]: the manifest of the volume below, where [`ExtractOrder::below`] names one.
+pub const BELOW: i32 = 8;
+/// [`Job::Verify`]: the reports and the user namespace, behind [`MOUNT`]; then the manifest, where
+/// [`VerifyOrder::manifest`] says that there is one.
+pub const VERIFY: [i32; 3] = [4, 5, 6];
 /// [`Job::Format`], [`Job::Check`], [`Job::Grow`] and [`Job::Mount`]: the device, as a descriptor
 /// that only names it.
 pub const DEVICE: i32 = 3;
@@ -56,6 +64,8 @@ pub enum Job {
     Unmount(SnapshotName),
     /// Extracts a blob into a mount.
     Extract(ExtractOrder),
+    /// Reads a mount again and compares it with its manifest.
+    Verify(VerifyOrder),
 }
 
 /// What the extraction has to know.
@@ -67,6 +77,21 @@ pub struct ExtractOrder {
     pub limits: ArchiveLimits,
     /// The most address space that the worker may take, in bytes.
     pub memory: u64,
+    /// The digest that the manifest of the volume below must have.
+    pub below: Option<TreeDigest>,
+}
+
+/// What the verification has to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VerifyOrder {
+    /// What the reports are sent under.
+    pub envelope: Envelope,
+    /// The most address space that the worker may take, in bytes.
+    pub memory: u64,
+    /// The digest that the manifest must have.
+    pub tree: TreeDigest,
+    /// Whether there is a manifest.
+    pub manifest: bool,
 }
 
 /// The arguments are no order.
@@ -81,7 +106,7 @@ impl Job {
         if let Self::Unmount(name) = self {
             arguments.push(name.to_string());
         }
-        if let Self::Extract(ExtractOrder { envelope, limits, memory }) = self {
+        if let Self::Extract(ExtractOrder { envelope, limits, memory, below }) = self {
             let Envelope { number, request } = envelope;
             let ArchiveLimits { entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid } =
                 limits;
@@ -101,6 +126,12 @@ impl Job {
                 &setuid,
                 memory,
             ];
+            arguments.push(below.map_or_else(|| "-".to_owned(), |tree| tree.0.hex()));
+            arguments.extend(numbers.iter().map(ToString::to_string));
+        } else if let Self::Verify(VerifyOrder { envelope, memory, tree, manifest }) = self {
+            let Envelope { number, request } = envelope;
+            let numbers = [*number, *memory, u64::from(*manifest)];
+            arguments.extend([request.to_string(), tree.0.hex()]);
             arguments.extend(numbers.iter().map(ToString::to_string));
         }
         arguments
@@ -116,8 +147,11 @@ impl Job {
             ["mount"] => Ok(Self::Mount { read_only: false }),
             ["mount-read-only"] => Ok(Self::Mount { read_only: true }),
             ["unmount", name] => name.parse().map(Self::Unmount).map_err(|_invalid| InvalidOrder),
-            ["extract", request, numbers @ ..] => {
-                ExtractOrder::parse(request, numbers).map(Self::Extract)
+            ["extract", request, below, numbers @ ..] => {
+                ExtractOrder::parse(request, below, numbers).map(Self::Extract)
+            }
+            ["verify", request, tree, numbers @ ..] => {
+                VerifyOrder::parse(request, tree, numbers).map(Self::Verify)
             }
             _ => Err(InvalidOrder),
         }
@@ -134,15 +168,15 @@ impl Job {
             Self::Mount { read_only: true } => "mount-read-only",
             Self::Unmount(_) => "unmount",
             Self::Extract(_) => "extract",
+            Self::Verify(_) => "verify",
         }
     }
 }
 
 impl ExtractOrder {
-    fn parse(request: &str, numbers: &[&str]) -> Result<Self, InvalidOrder> {
-        let request = RequestId::try_from(request.to_owned()).map_err(|_invalid| InvalidOrder)?;
-        let numbers: Result<Vec<u64>, _> = numbers.iter().map(|n| u64::from_str(n)).collect();
-        let numbers = numbers.map_err(|_not_a_number| InvalidOrder)?;
+    fn parse(request: &str, below: &str, numbers: &[&str]) -> Result<Self, InvalidOrder> {
+        let below = if below == "-" { None } else { Some(tree(below)?) };
+        let numbers = self::numbers(numbers)?;
         let &[number, entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid, memory] =
             numbers.as_slice()
         else {
@@ -156,19 +190,49 @@ impl ExtractOrder {
         };
         let limits =
             ArchiveLimits { entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid };
-        Ok(Self { envelope: Envelope { number, request }, limits, memory })
+        Ok(Self { envelope: envelope(number, request)?, limits, memory, below })
     }
+}
+
+impl VerifyOrder {
+    fn parse(request: &str, tree: &str, numbers: &[&str]) -> Result<Self, InvalidOrder> {
+        let tree = self::tree(tree)?;
+        let &[number, memory, manifest @ (0 | 1)] = self::numbers(numbers)?.as_slice() else {
+            return Err(InvalidOrder);
+        };
+        Ok(Self { envelope: envelope(number, request)?, memory, tree, manifest: manifest == 1 })
+    }
+}
+
+fn numbers(words: &[&str]) -> Result<Vec<u64>, InvalidOrder> {
+    let numbers: Result<_, _> = words.iter().map(|word| u64::from_str(word)).collect();
+    numbers.map_err(|_not_a_number| InvalidOrder)
+}
+
+fn envelope(number: u64, request: &str) -> Result<Envelope, InvalidOrder> {
+    let request = RequestId::try_from(request.to_owned()).map_err(|_invalid| InvalidOrder)?;
+    Ok(Envelope { number, request })
+}
+
+fn tree(hex: &str) -> Result<TreeDigest, InvalidOrder> {
+    Digest::from_hex(hex).map(TreeDigest).map_err(|_invalid| InvalidOrder)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn extract() -> Job {
+    fn extract(below: Option<TreeDigest>) -> Job {
         let request = RequestId::try_from("r1".to_owned()).unwrap();
         let limits = ArchiveLimits { setuid: Setuid::Reject, ..ArchiveLimits::default() };
         let envelope = Envelope { number: u64::MAX, request };
-        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20 })
+        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20, below })
+    }
+
+    fn verify() -> Job {
+        let request = RequestId::try_from("r1".to_owned()).unwrap();
+        let (envelope, tree) = (Envelope { number: 1, request }, TreeDigest(Digest::of(b"t")));
+        Job::Verify(VerifyOrder { envelope, memory: 512 << 20, tree, manifest: true })
     }
 
     #[test]
@@ -176,7 +240,9 @@ mod tests {
         let name = "web".parse().unwrap();
         let mounts = [Job::Mount { read_only: true }, Job::Mount { read_only: false }];
         let tools = [Job::HoldNamespace, Job::Format, Job::Check, Job::Grow];
-        for job in tools.into_iter().chain(mounts).chain([Job::Unmount(name), extract()]) {
+        let tree = TreeDigest(Digest::of(b"t"));
+        let others = [Job::Unmount(name), extract(None), extract(Some(tree)), verify()];
+        for job in tools.into_iter().chain(mounts).chain(others) {
             let words = job.arguments();
             let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
             assert_eq!(Job::parse(&words), Ok(job));
@@ -185,10 +251,12 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        let words = extract().arguments();
-        let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
-        for length in 0..words.len() {
-            assert_eq!(Job::parse(&words[..length]), Err(InvalidOrder));
+        for job in [extract(None), verify()] {
+            let words = job.arguments();
+            let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+            for length in 0..words.len() {
+                assert_eq!(Job::parse(&words[..length]), Err(InvalidOrder));
+            }
         }
         for extra in [
             &["format", "x"][..],

@@ -11,9 +11,9 @@ mod view;
 
 pub use fault::{ErrorClass, Fault};
 pub use view::{
-    DaemonInfo, HealthLine, HealthState, ImageState, ImageView, InvalidRunId, LayerView, Listing,
-    PoolView, RUN_DIGITS, RepairLine, RepairOutcome, Reused, RunId, RunKind, RunResult, RunState,
-    RunView, SnapshotView, StageState, StageView, StepRecord,
+    DaemonInfo, Finding, HealthLine, HealthState, ImageState, ImageView, InvalidRunId, LayerView,
+    Listing, PoolView, RUN_DIGITS, RepairLine, RepairOutcome, Reused, RunId, RunKind, RunResult,
+    RunState, RunView, SnapshotView, StageState, StageView, StepRecord, VerifyView,
 };
 
 use airlock_policy::name::{RequestId, SnapshotName};
@@ -48,6 +48,8 @@ pub trait Control {
     /// Removes an image that is not active: its record, its blobs and its volumes, where no other
     /// image needs them.
     async fn remove(request: Named) -> Result<ImageView, Fault>;
+    /// Has an image's volume read again; answers how far that is, or what it came to.
+    async fn verify(request: Named) -> Result<VerifyView, Fault>;
     /// Brings the pool up, and makes it where there is none.
     async fn pool_setup(request: Ask) -> Result<PoolView, Fault>;
     /// Makes the pool's files larger.

@@ -13,4 +13,4 @@ pub mod service;
 pub mod wire;
 
 /// The version of both protocols. Raised with every change of a message; both sides must agree.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;

@@ -167,6 +167,8 @@ refusals! {
     VolumeFull       "volume.full"           "the layer does not fit into a volume";
     TooManyVolumes   "volume.too_many"       "there are as many volumes as the configuration allows";
     TooMuchVirtual   "volume.virtual_size"   "all volumes together would be larger than the configuration allows";
+    TooManyChecks    "volume.busy"           "another volume is being verified";
+    NoTree           "volume.no_tree"        "the volume was made before the digests of trees were kept";
     TooManyLayers    "layer.too_many"        "as many layers are being extracted as the configuration allows";
     NoSuchVolume     "volume.not_found"      "no volume has this chain id";
     NoSuchSnapshot   "snapshot.not_found"    "no snapshot has this name";

@@ -1,8 +1,9 @@
 //! What the helper answers.
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, TreeDigest};
 use airlock_policy::layout::LayoutFacts;
 use airlock_policy::name::{SnapshotName, ThinId};
+use airlock_policy::tree::{Difference, ShownPath};
 use serde::{Deserialize, Serialize};
 
 use crate::not_done::Step;
@@ -138,6 +139,39 @@ pub struct AppliedLayer {
     pub file_bytes: u64,
     /// What the top of the tree looks like.
     pub layout: LayoutFacts,
+    /// The digest of the whole tree; `None` for a volume that an older version made.
+    pub tree: Option<TreeDigest>,
+}
+
+/// How far a verification is, or what it came to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyState {
+    /// The volume is being read. Ask again: the answer to the next request waits until there is
+    /// more to say, for up to a second.
+    Running(VerifyProgress),
+    /// The volume is what was extracted.
+    Verified {
+        /// The digest of the whole tree.
+        tree: TreeDigest,
+    },
+    /// The volume is not what was extracted.
+    Differs {
+        /// What differs.
+        what: Difference,
+        /// The first entry that does, for the eye only.
+        path: ShownPath,
+    },
+}
+
+/// How far a verification is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyProgress {
+    /// Entries compared.
+    pub entries: u64,
+    /// Bytes of files read.
+    pub bytes: u64,
 }
 
 /// A snapshot's block device, handed out or mounted.
@@ -209,6 +243,8 @@ pub struct ItemLayer {
     pub blob: BlobDigest,
     /// The digest of its uncompressed tar.
     pub diff_id: DiffId,
+    /// The digest of the whole tree; `None` for a volume that an older version made.
+    pub tree: Option<TreeDigest>,
 }
 
 /// How far a volume is.

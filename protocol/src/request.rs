@@ -100,6 +100,11 @@ requests! {
         /// Which.
         target: Target,
     }
+    /// Asks for a sealed volume to be read again.
+    VerifyVolume {
+        /// The volume.
+        volume: ChainId,
+    }
     /// Asks for a page of the inventory.
     ListVolumes {
         /// The last thin id of the page before; `None` for the first page.

@@ -9,10 +9,10 @@
 #![expect(missing_docs, reason = "tarpc generates undocumented items")]
 
 use crate::not_done::NotDone;
-use crate::reply::{Inventory, LayerState, Mapped, Outcome, PoolStatus, Welcome};
+use crate::reply::{Inventory, LayerState, Mapped, Outcome, PoolStatus, VerifyState, Welcome};
 use crate::request::{
     ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
-    QueryPool, SealVolume, Snapshot, Unmap, Unmount,
+    QueryPool, SealVolume, Snapshot, Unmap, Unmount, VerifyVolume,
 };
 
 #[tarpc::service]
@@ -140,6 +140,19 @@ pub trait DmHelper {
     /// - **Again:** answers `AlreadyThere`.
     /// - **Undone by:** nothing.
     async fn delete_volume(request: DeleteVolume) -> Result<Outcome, NotDone>;
+
+    /// Reads a sealed volume again, in a sandboxed worker that can write nothing, and says whether
+    /// it is what was extracted, or the first entry that is not.
+    ///
+    /// - **Changes:** nothing; the volume's device is there, read-only, as long as it takes.
+    /// - **Checks:** the volume is sealed, and its tree's digest is in the ledger; a snapshot is never
+    ///   read. Type, mode, owner, size, content, links and attributes of every entry are compared
+    ///   with the volume's manifest, and the digest of all with the ledger's. One at a time, with
+    ///   a deadline.
+    /// - **Again:** joins the verification that runs; answers what it came to to the request that
+    ///   began it, and begins another for a new one.
+    /// - **Undone by:** nothing to undo.
+    async fn verify_volume(request: VerifyVolume) -> Result<VerifyState, NotDone>;
 
     /// Lists what the ledger knows, a page at a time, in order of thin ids.
     ///

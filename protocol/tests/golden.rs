@@ -8,20 +8,22 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
 use airlock_policy::errand::{Failure, Stage};
 use airlock_policy::helper_config::PoolPart;
 use airlock_policy::layout::LayoutFacts;
 use airlock_policy::name::{RequestId, SnapshotName, ThinId};
 use airlock_policy::rule::Rule;
+use airlock_policy::tree::{Difference, ShownPath};
 use airlock_protocol::not_done::{NotDone, Refusal, Step, StepFailure};
 use airlock_protocol::reply::{
     AppliedLayer, Inventory, Item, ItemLayer, LateOperation, LayerProgress, LayerState, Mapped,
-    Outcome, PoolMode, PoolStatus, PoolUsage, SnapshotItem, VolumeItem, VolumeState, Welcome, What,
+    Outcome, PoolMode, PoolStatus, PoolUsage, SnapshotItem, VerifyProgress, VerifyState,
+    VolumeItem, VolumeState, Welcome, What,
 };
 use airlock_protocol::request::{
     ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
-    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount,
+    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount, VerifyVolume,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -78,6 +80,7 @@ fn requests(golden: &mut Golden) {
     golden.add(&Unmap { request: request.clone(), name: name() });
     golden.add(&DeleteVolume { request: request.clone(), target: Target::Volume(volume) });
     golden.add(&DeleteVolume { request: request.clone(), target: Target::Snapshot(name()) });
+    golden.add(&VerifyVolume { request: request.clone(), volume });
     golden.add(&ListVolumes { request: request.clone(), after: Some(ThinId::BASE) });
     golden.add(&ListVolumes { request, after: None });
 }
@@ -113,14 +116,24 @@ fn replies(golden: &mut Golden) {
         }));
     }
     golden.add(&LayerState::Running(LayerProgress { blob_bytes: 1, tar_bytes: 2, entries: 3 }));
+    let tree = Some(TreeDigest(Digest::of(b"t")));
     let layout = LayoutFacts { directories: 3, root_mode: 0o755, writable_directories: 0 };
-    golden.add(&LayerState::Applied(AppliedLayer { entries: 1, file_bytes: 2, layout }));
+    golden.add(&LayerState::Applied(AppliedLayer { entries: 1, file_bytes: 2, layout, tree }));
+    golden.add(&VerifyState::Running(VerifyProgress { entries: 1, bytes: 2 }));
+    golden.add(&VerifyState::Verified { tree: TreeDigest(Digest::of(b"t")) });
+    for what in Difference::ALL {
+        golden.add(&VerifyState::Differs { what: *what, path: ShownPath::of(b"etc/a\nb") });
+    }
     golden.add(&Mapped { outcome: Outcome::Done, minor: 3, bytes: 4 });
     golden.add(&inventory());
 }
 
 fn inventory() -> Inventory {
-    let layer = ItemLayer { blob: BlobDigest(Digest::of(b"b")), diff_id: DiffId(Digest::of(b"d")) };
+    let layer = ItemLayer {
+        blob: BlobDigest(Digest::of(b"b")),
+        diff_id: DiffId(Digest::of(b"d")),
+        tree: Some(TreeDigest(Digest::of(b"t"))),
+    };
     let volume = |state, layer| {
         What::Volume(VolumeItem { volume: chain("v"), parent: Some(chain("p")), state, layer })
     };

@@ -2,20 +2,23 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::fs::{self, File};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use airlock_dm_launcher::errand::{Desk, extract};
+use airlock_dm_launcher::errand::extract::{self, Input};
+use airlock_dm_launcher::errand::{Desk, verify};
 use airlock_dm_launcher::program::Program;
 use airlock_dm_launcher::startup::user_namespace;
 use airlock_dm_launcher::worker::{Judge, Worker};
+use airlock_policy::digest::TreeDigest;
 use airlock_policy::errand::{Answer, Envelope, Stage};
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::name::RequestId;
 use airlock_policy::worker::{Job, WORKER};
+use rustix::fs::{Mode, OFlags};
 
 use crate::loopback::Loop;
 
@@ -93,6 +96,57 @@ pub struct Measured {
     pub peak_rss_kib: u64,
 }
 
+/// Extracts as [`extracted`] does, on top of what `below` is the manifest of, and writes the
+/// manifest of all to `manifest`.
+///
+/// # Panics
+///
+/// When the worker cannot be started.
+pub fn extracted_with(
+    desk: &Desk,
+    device: &Loop,
+    blob: &Path,
+    (manifest, below): (&File, Option<(&File, TreeDigest)>),
+) -> Answer {
+    let blob = File::open(blob).unwrap();
+    let below = below.map(|(file, tree)| (reopened(file, OFlags::RDONLY), tree));
+    let new = reopened(manifest, OFlags::WRONLY);
+    let input = Input { blob: blob.as_fd(), new, below };
+    finished(extract::start(desk, device.as_fd(), input, &envelope()).unwrap())
+}
+
+/// Verifies the filesystem on a device, by the real worker, and returns its last answer.
+///
+/// # Panics
+///
+/// When the worker cannot be started.
+pub fn verified(desk: &Desk, device: &Loop, manifest: Option<&File>, tree: TreeDigest) -> Answer {
+    let manifest = manifest.map(|file| reopened(file, OFlags::RDONLY));
+    finished(verify::start(desk, device.as_fd(), (manifest, tree), &envelope()).unwrap())
+}
+
+fn finished(mut worker: Worker) -> Answer {
+    while worker.reports().is_some() {
+        worker.read_report();
+    }
+    worker.conclude()
+}
+
+/// The same file, open from its beginning.
+fn reopened(file: &File, flags: OFlags) -> OwnedFd {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).unwrap()
+}
+
+/// What an extraction that nobody wants the manifest of reads and writes.
+///
+/// # Panics
+///
+/// When no file can be made.
+pub fn input(blob: BorrowedFd<'_>) -> Input<'_> {
+    Input { blob, new: tempfile::tempfile().unwrap().into(), below: None }
+}
+
 /// Extracts as [`extracted`] does, and measures it.
 ///
 /// # Panics
@@ -100,7 +154,8 @@ pub struct Measured {
 /// When the worker cannot be started.
 pub fn measured(desk: &Desk, device: &Loop, blob: &File) -> Measured {
     let begin = Instant::now();
-    let mut worker = extract::start(desk, device.as_fd(), blob.as_fd(), &envelope()).unwrap();
+    let mut worker =
+        extract::start(desk, device.as_fd(), input(blob.as_fd()), &envelope()).unwrap();
     let pid = worker.pid();
     let is_over = AtomicBool::new(false);
     let (answer, peak_rss_kib) = thread::scope(|scope| {

@@ -18,7 +18,7 @@ use airlock_policy::errand::{Answer, Failure, Stage};
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::worker::WORKER;
 use airlock_tests::escapes::{MALFORMED, REPORTS, control, install, outcomes};
-use airlock_tests::extraction::{base_volume, desk, envelope, extracted, programs};
+use airlock_tests::extraction::{base_volume, desk, envelope, extracted, input, programs};
 use airlock_tests::report::{Case, record};
 
 const GIB: u64 = 1 << 30;
@@ -63,7 +63,8 @@ fn no_escape_from_the_workers_confinement_works() {
 fn distrusted(desk: &Desk, volume: &airlock_tests::loopback::Loop, blob: &Path, how: &str) -> Case {
     let begin = Instant::now();
     let file = File::open(blob).unwrap();
-    let mut worker = extract::start(desk, volume.as_fd(), file.as_fd(), &envelope()).unwrap();
+    let mut worker =
+        extract::start(desk, volume.as_fd(), input(file.as_fd()), &envelope()).unwrap();
     while worker.reports().is_some() && begin.elapsed() < Duration::from_secs(30) {
         worker.read_report();
     }

@@ -17,7 +17,7 @@ use airlock_dm_launcher::errand::extract;
 use airlock_policy::errand::{Answer, Failure, Stage};
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::rule::Rule;
-use airlock_tests::extraction::{base_volume, desk, envelope, extracted, status};
+use airlock_tests::extraction::{base_volume, desk, envelope, extracted, input, status};
 use airlock_tests::loopback::with_ext4;
 use airlock_tests::tree::{differences, list};
 
@@ -310,7 +310,8 @@ fn a_worker_that_is_killed_leaves_no_mount() {
     let device = base_volume(&desk, GIB / 8);
     // A blob that never comes: what blocks a worker for good.
     let (blob, _silent) = std::io::pipe().unwrap();
-    let mut worker = extract::start(&desk, device.as_fd(), blob.as_fd(), &envelope()).unwrap();
+    let mut worker =
+        extract::start(&desk, device.as_fd(), input(blob.as_fd()), &envelope()).unwrap();
     let exclusively = || {
         let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
         rustix::fs::open(device.path(), flags, Mode::empty())
@@ -337,7 +338,8 @@ fn the_worker_is_nobody_while_it_reads() {
     let bytes = std::fs::read(made.path().join("a.tar")).unwrap();
     let (blob, mut rest) = std::io::pipe().unwrap();
     rest.write_all(&bytes[..40_000]).unwrap();
-    let mut worker = extract::start(&desk, device.as_fd(), blob.as_fd(), &envelope()).unwrap();
+    let mut worker =
+        extract::start(&desk, device.as_fd(), input(blob.as_fd()), &envelope()).unwrap();
     let pid = worker.pid();
     let begin = Instant::now();
     while status(pid, "Seccomp").as_deref() != Some("2") {

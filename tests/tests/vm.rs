@@ -261,3 +261,19 @@ fn whatever_is_done_and_killed_database_ledger_and_pool_agree() {
     println!("AIRLOCK_MODEL_SEED={seed}");
     Guest::new().setting("SEED", &seed).passes("random-sequence");
 }
+
+/// R-304: what root writes into a sealed volume, `verify` names.
+#[test]
+fn a_sealed_volume_that_was_tampered_with_is_named_by_verify() {
+    let folder = tempfile::tempdir().unwrap();
+    sh(
+        "mkdir -p t/etc t/usr && echo ID=x > t/etc/os-release && echo tool > t/usr/tool && chmod 755 t/usr/tool
+         tar --owner=0 --group=0 -C t -cf one.tar . && echo ID=y > t/etc/os-release && tar --owner=0 --group=0 -C t -cf two.tar .",
+        folder.path(),
+    );
+    for name in ["one", "two"] {
+        let file = folder.path().join(format!("{name}.tar"));
+        Server::of_this_run().put(&format!("verify/{name}.tar"), &file);
+    }
+    Guest::new().passes("tampered-volumes");
+}

@@ -136,7 +136,8 @@ pub(crate) fn plant(helper: &FakeHelper) {
     state.page = airlock_protocol::reply::PAGE;
     for n in (0..IMAGES).step_by(ACTIVE) {
         let name: SnapshotName = snapshot(n).parse().unwrap();
-        let layer = Some(ItemLayer { blob: BlobDigest(digest(n)), diff_id: DiffId(digest(n)) });
+        let layer =
+            Some(ItemLayer { blob: BlobDigest(digest(n)), diff_id: DiffId(digest(n)), tree: None });
         let (thin, sealed) = (state.fresh(), VolumeState::Sealed);
         let volume = Volume { thin, parent: None, state: sealed, layer, polls: 0 };
         state.volumes.insert(chain(n), volume);

@@ -160,6 +160,16 @@ pub(crate) enum Command {
         #[arg(long)]
         if_exists: bool,
     },
+    /// Read the volumes of images again, and compare them with what was extracted
+    #[command(after_long_help = help::VERIFY)]
+    Verify {
+        /// The image: its name, a source, or 12 or more hex digits of its digest
+        #[arg(required_unless_present = "all", value_name = "IMAGE")]
+        images: Vec<String>,
+        /// Every image that is unpacked
+        #[arg(long, conflicts_with = "images")]
+        all: bool,
+    },
     /// Bring the pool of volumes up, or say how it is
     #[command(after_long_help = help::POOL)]
     Pool {
@@ -207,7 +217,8 @@ pub(crate) enum Command {
         action: DbAction,
     },
     /// Be the daemon: fetch, validate, keep the records
-    #[command(after_long_help = help::DAEMON)]
+    // The service calls it, and no person: the screen of `-h` has no room for both.
+    #[command(after_long_help = help::DAEMON, hide = true)]
     Daemon {
         /// The configuration [default: /etc/airlock/daemon.toml, where there is one]
         #[arg(long, value_name = "FILE")]

@@ -10,7 +10,7 @@ use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_protocol::control::{
     Ask, ControlClient, DaemonInfo, Extend, Fault, HealthLine, Hello, ImageView, ListAll, ListRuns,
     Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RunId, RunView, ShowRun,
-    SnapshotView, Submit, Watch, Work,
+    SnapshotView, Submit, VerifyView, Watch, Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use tarpc::client::RpcError;
@@ -119,6 +119,9 @@ impl Client {
             = |c| OneSnapshot { request: c.request.clone(), name }, Patience::AsAsked(CHANGE);
         /// Removes an image.
         remove(image: String) -> ImageView
+            = |c| Named { request: c.request.clone(), image }, Patience::AsAsked(CHANGE);
+        /// Has an image's volume read again, or says what that came to.
+        verify(image: String) -> VerifyView
             = |c| Named { request: c.request.clone(), image }, Patience::AsAsked(CHANGE);
         /// Brings the pool up.
         pool_setup() -> PoolView = |c| c.ask(), Patience::AsAsked(POOL);

@@ -9,6 +9,7 @@ pub(crate) mod list;
 pub(crate) mod pool;
 pub(crate) mod remove;
 pub(crate) mod runs;
+pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod work;
 

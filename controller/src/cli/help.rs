@@ -69,6 +69,10 @@ help! {
     RM = "airlock-rm(1)"
 "  $ airlock rm golang:1
   $ airlock rm --if-exists 9c1e4f0a77d2";
+    /// `verify`.
+    VERIFY = "airlock-verify(1)"
+"  $ airlock verify golang:2
+  $ airlock verify --all --output json";
     /// `pool` and what is beneath it.
     POOL = "airlock-pool(1)"
 "  $ airlock pool setup

@@ -9,7 +9,7 @@ use airlock_protocol::PROTOCOL;
 use airlock_protocol::control::{
     Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, HealthLine, Hello, ImageView, ListAll,
     ListRuns, Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RepairOutcome, RunView,
-    ShowRun, SnapshotView, Submit, Watch, Work,
+    ShowRun, SnapshotView, Submit, VerifyView, Watch, Work,
 };
 use airlock_protocol::reply::{PoolStatus, PoolUsage};
 use airlock_protocol::wire::transport;
@@ -247,6 +247,11 @@ impl Control for Session {
         let Named { request, image } = request;
         self.log("remove", &request, &image);
         to_its_end(async move { self.daemon.remove(image, request).await }).await
+    }
+
+    async fn verify(self, _: Context, request: Named) -> Result<VerifyView, Fault> {
+        let Named { request, image } = request;
+        self.daemon.verify(image, request).await
     }
 
     async fn pool_setup(self, _: Context, request: Ask) -> Result<PoolView, Fault> {

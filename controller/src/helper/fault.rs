@@ -74,6 +74,7 @@ fn class(refusal: Refusal) -> ErrorClass {
         | Refusal::VolumeSealed
         | Refusal::NotFilled
         | Refusal::NotSealed
+        | Refusal::NoTree
         | Refusal::OtherLayer
         | Refusal::OtherSnapshot
         | Refusal::HandedOut
@@ -82,7 +83,9 @@ fn class(refusal: Refusal) -> ErrorClass {
         Refusal::NoSuchVolume | Refusal::NoSuchSnapshot | Refusal::BlobAbsent => {
             ErrorClass::NotFound
         }
-        Refusal::Mapped | Refusal::Held | Refusal::HasChildren => ErrorClass::Busy,
+        Refusal::Mapped | Refusal::Held | Refusal::HasChildren | Refusal::TooManyChecks => {
+            ErrorClass::Busy
+        }
         Refusal::VolumeFull
         | Refusal::BlobDigest
         | Refusal::LayerDigest
@@ -121,12 +124,14 @@ fn remedies(refusal: Refusal) -> &'static [&'static str] {
         | Refusal::Mounted
         | Refusal::NotGrown => &["airlock snapshots"],
         Refusal::HasChildren => &["airlock images"],
+        Refusal::NoTree => &["airlock rm IMAGE", "airlock pull SOURCE"],
         Refusal::LateDevice | Refusal::Quarantined => {
             &["airlock doctor", "journalctl -u airlock-dm-helper"]
         }
         Refusal::VolumeFull
         | Refusal::TooManyLayers
         | Refusal::TooFast { .. }
+        | Refusal::TooManyChecks
         | Refusal::OtherParent
         | Refusal::ParentNotSealed
         | Refusal::VolumeSealed

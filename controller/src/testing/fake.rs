@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, TreeDigest};
 use airlock_policy::helper_config::PoolPart;
 use airlock_policy::layout::LayoutFacts;
 use airlock_policy::name::{SnapshotName, ThinId};
@@ -13,11 +13,11 @@ use airlock_protocol::PROTOCOL;
 use airlock_protocol::not_done::{NotDone, Refusal};
 use airlock_protocol::reply::{
     AppliedLayer, Inventory, Item, ItemLayer, LayerProgress, LayerState, Mapped, Outcome, PoolMode,
-    PoolStatus, PoolUsage, SnapshotItem, VolumeItem, VolumeState, Welcome, What,
+    PoolStatus, PoolUsage, SnapshotItem, VerifyState, VolumeItem, VolumeState, Welcome, What,
 };
 use airlock_protocol::request::{
     ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Hello, ListVolumes, Map, Mount,
-    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount,
+    QueryPool, SealVolume, Snapshot, Target, Unmap, Unmount, VerifyVolume,
 };
 use airlock_protocol::service::DmHelper;
 use airlock_protocol::wire::transport;
@@ -81,6 +81,13 @@ pub(crate) struct State {
     pub(crate) held: bool,
     /// How many items a page of the inventory has.
     pub(crate) page: usize,
+    /// What verifications find, where it is not what was extracted.
+    pub(crate) verify: Option<VerifyState>,
+}
+
+/// The digest of a volume's tree.
+fn tree_of(volume: ChainId) -> TreeDigest {
+    TreeDigest(volume.0)
 }
 
 /// The helper. What it knows outlives its sockets, as the ledger does.
@@ -102,6 +109,7 @@ impl FakeHelper {
             held: false,
             // Small pages, so that the daemon has to turn them.
             page: 3,
+            verify: None,
         })))
     }
 
@@ -254,11 +262,12 @@ impl DmHelper for FakeHelper {
             if known.polls > polls {
                 let is_new = known.state == VolumeState::Building;
                 known.state = VolumeState::Filled;
-                known.layer = Some(ItemLayer { blob, diff_id });
+                known.layer = Some(ItemLayer { blob, diff_id, tree: Some(tree_of(volume)) });
                 if is_new {
                     *state.asked.entry("extractions").or_default() += 1;
                 }
-                LayerState::Applied(AppliedLayer { entries: 4, file_bytes: 9, layout })
+                let tree = Some(tree_of(volume));
+                LayerState::Applied(AppliedLayer { entries: 4, file_bytes: 9, layout, tree })
             } else {
                 LayerState::Running(LayerProgress { blob_bytes: 1, tar_bytes: 1, entries: 1 })
             }
@@ -371,6 +380,22 @@ impl DmHelper for FakeHelper {
             }
         };
         Ok(if was_there { Outcome::Done } else { Outcome::AlreadyThere })
+    }
+
+    async fn verify_volume(
+        self,
+        _: Context,
+        request: VerifyVolume,
+    ) -> Result<VerifyState, NotDone> {
+        let state = self.begin("verify_volume", false)?;
+        match state.volumes.get(&request.volume) {
+            Some(known) if known.state == VolumeState::Sealed => Ok(state
+                .verify
+                .clone()
+                .unwrap_or(VerifyState::Verified { tree: tree_of(request.volume) })),
+            Some(_) => refuse(Refusal::NotSealed),
+            None => refuse(Refusal::NoSuchVolume),
+        }
     }
 
     async fn list_volumes(self, _: Context, request: ListVolumes) -> Result<Inventory, NotDone> {

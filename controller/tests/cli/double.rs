@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use airlock_policy::digest::{Digest, TreeDigest};
+use airlock_policy::tree::{Difference, ShownPath};
 use airlock_protocol::control::{
-    Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, HealthLine, HealthState, Hello, ImageView,
-    ListAll, ListRuns, Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RepairOutcome,
-    RunId, RunState, RunView, ShowRun, SnapshotView, Submit, Watch, Work,
+    Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, Finding, HealthLine, HealthState, Hello,
+    ImageView, ListAll, ListRuns, Listing, Named, OneSnapshot, PoolView, Repair, RepairLine,
+    RepairOutcome, RunId, RunState, RunView, ShowRun, SnapshotView, Submit, VerifyView, Watch,
+    Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use futures::StreamExt as _;
@@ -239,6 +242,21 @@ impl Control for Double {
 
     async fn deactivate(self, _: Context, request: OneSnapshot) -> Result<SnapshotView, Fault> {
         self.answer(|_| one_snapshot(&request)).await?
+    }
+
+    async fn verify(self, _: Context, request: Named) -> Result<VerifyView, Fault> {
+        self.answer(|_| {
+            let (name, digest) = (request.image.clone(), image(&request.image).digest);
+            let finding = match request.image.as_str() {
+                "absent" => return Err(fault(ErrorClass::NotFound)),
+                "damaged" => {
+                    Finding::Differs { what: Difference::Mode, path: ShownPath::of(b"etc/shadow") }
+                }
+                _ => Finding::Sound { tree: TreeDigest(Digest::of(b"tree")) },
+            };
+            Ok(VerifyView { name, digest, finding })
+        })
+        .await?
     }
 
     async fn remove(self, _: Context, request: Named) -> Result<ImageView, Fault> {

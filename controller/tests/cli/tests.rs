@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::double::{Daemon, Script};
 use super::views::{HOSTILE, fault, run};
+use airlock_protocol::PROTOCOL;
 
 /// The command as a script starts it: no terminal, an environment of its own.
 pub(super) fn airlock(socket: &Path) -> Command {
@@ -244,7 +245,8 @@ fn another_protocol_is_said_and_not_guessed() {
     let daemon = Daemon::start("skew", Script { protocol: 77, ..Script::default() });
     let told = ask(&daemon, &["images"]);
     assert_eq!(told.status.code(), Some(5));
-    assert!(text(&told.stderr).contains("the daemon speaks protocol 77, this command 1"));
+    let said = format!("the daemon speaks protocol 77, this command {PROTOCOL}");
+    assert!(text(&told.stderr).contains(&said));
     let told = ask(&daemon, &["version", "--output", "json"]);
     let [versions] = json_lines(&told.stdout).try_into().unwrap();
     assert_eq!(versions["schema"], "airlock.version/1");

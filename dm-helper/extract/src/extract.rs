@@ -5,18 +5,20 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use airlock_archive::{LayerFault, Refusal, read_layer_ahead};
+use airlock_policy::digest::TreeDigest;
 use airlock_policy::errand::{Answer, Extracted, Failure, Progress, Stage};
 use airlock_policy::rule::Rule;
-use airlock_policy::worker::{BLOB, ExtractOrder, MOUNT, REPORTS, USER_NAMESPACE};
+use airlock_policy::worker::{BELOW, BLOB, ExtractOrder, MOUNT, REPORTS, TREE, USER_NAMESPACE};
 use airlock_sys::inherited;
 use rustix::io::Errno;
 
+use crate::content::{Contents, Raw};
 use crate::report::{Counted, Reports};
 use crate::sandbox::{NotConfined, confine_extraction};
 use crate::second::Second;
 use crate::unpack::Unpack;
 use crate::volume::{Volume, WriteFault};
-use crate::{chain, log};
+use crate::{chain, log, manifest};
 
 /// No report could be sent.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub(crate) fn run(order: &ExtractOrder) -> Result<(), NotReported> {
     let blob = inherited::take(BLOB)?;
     let reports = Reports::new(inherited::take(REPORTS)?, order.envelope.clone());
     let user_namespace = inherited::take(USER_NAMESPACE)?;
+    let manifest = File::from(inherited::take(TREE)?);
+    let below = order.below.map(|tree| Ok((File::from(inherited::take(BELOW)?), tree)));
+    let below: Option<(File, TreeDigest)> = below.transpose().map_err(NotReported)?;
     let second = match confine_extraction(order, &mount, user_namespace) {
         Ok(second) => second,
         Err(error) => {
@@ -37,13 +42,24 @@ pub(crate) fn run(order: &ExtractOrder) -> Result<(), NotReported> {
         }
     };
     // Not one byte of the blob was read before this line.
-    Ok(extract(order, (mount, blob), second, reports)?)
+    let contents = Contents::on_top_of(below.map(known_below).unwrap_or_default());
+    let files = (mount, blob, manifest);
+    Ok(extract(order, files, (second, contents), reports)?)
+}
+
+/// What the files of the volume below hold. Where its manifest is not what it was, nothing: the
+/// files are read instead.
+fn known_below((manifest, tree): (File, TreeDigest)) -> Vec<(u64, Raw)> {
+    manifest::contents(&manifest, tree).ok().flatten().unwrap_or_else(|| {
+        log("the manifest of the volume below is damaged: its files are read again");
+        Vec::new()
+    })
 }
 
 fn extract(
     order: &ExtractOrder,
-    (mount, blob): (OwnedFd, OwnedFd),
-    second: Second,
+    (mount, blob, manifest): (OwnedFd, OwnedFd, File),
+    (second, contents): (Second, Contents),
     reports: Reports,
 ) -> io::Result<()> {
     let volume = match Volume::open(mount) {
@@ -51,15 +67,15 @@ fn extract(
         Err(error) => return reports.end(&write_failed(&error)),
     };
     let (blob, blob_bytes) = Counted::new(File::from(blob));
-    let mut unpack = Unpack::new(volume, reports, blob_bytes);
+    let mut unpack = Unpack::new(volume, reports, contents, blob_bytes);
     let read = read_layer_ahead(blob, &order.limits, &mut unpack, |work| second.does(work));
-    let (volume, reports) = unpack.into_parts();
+    let (volume, reports, contents) = unpack.into_parts();
     let summary = match read {
         Ok(summary) => summary,
         Err(fault) => return reports.end(&layer_failed(fault)),
     };
-    let layout = match volume.finish() {
-        Ok(layout) => layout,
+    let (layout, tree) = match volume.finish(contents, manifest) {
+        Ok(finished) => finished,
         Err(error) => return reports.end(&finish_failed(&error)),
     };
     if summary.left_out > 0 {
@@ -76,6 +92,7 @@ fn extract(
         progress,
         file_bytes: summary.file_bytes,
         layout,
+        tree,
     }))
 }
 

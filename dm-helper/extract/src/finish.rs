@@ -1,29 +1,48 @@
 //! The last pass over the volume: times of directories, facts of the layout, flush.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use airlock_policy::digest::TreeDigest;
 use airlock_policy::layout::{DIRECTORIES, LayoutFacts, PROTECTED};
-use rustix::fs::{Dir, FileType, Mode, OFlags, Timestamps};
+use rustix::fs::{OFlags, Stat, Timestamps};
 use rustix::io::Errno;
 
+use crate::content::Contents;
 use crate::ledger::Ledger;
-use crate::volume::{DIRECTORY, FLUSH, Volume, WriteFault, at, open_in_root};
+use crate::manifest::Record;
+use crate::tree::{self, Visit};
+use crate::volume::{FLUSH, MANIFEST, Volume, WriteFault, at, open_in_root};
 
 /// The write permission of everybody, and the bit that makes it harmless.
 const WRITABLE_AND_STICKY: u32 = 0o1002;
 const WRITABLE: u32 = 0o0002;
 
 impl Volume {
-    /// Finishes a layer that was written whole. When this returns, all of it is on the device.
-    pub(crate) fn finish(self) -> Result<LayoutFacts, WriteFault> {
+    /// Finishes a layer that was written whole, and writes the manifest of all that is in the
+    /// volume now. When this returns, all of it is on the device, and the manifest on its disk.
+    pub(crate) fn finish(
+        self,
+        contents: Contents,
+        manifest: File,
+    ) -> Result<(LayoutFacts, TreeDigest), WriteFault> {
         let Self { root, ledger, .. } = self;
         let root = &root.fd;
-        let mut pass = Pass { ledger, protected: HashSet::new(), facts: LayoutFacts::default() };
+        let mut pass = Pass {
+            ledger,
+            protected: HashSet::new(),
+            depth: 0,
+            facts: LayoutFacts::default(),
+            manifest: BufWriter::new(manifest),
+        };
         pass.look_at_top(root).map_err(at("look at the top of the tree"))?;
-        pass.directory(root, false).map_err(at("set the times of directories"))?;
+        let tree = tree::walk(root, contents, &mut pass)?;
         rustix::fs::syncfs(root).map_err(at(FLUSH))?;
-        Ok(pass.facts)
+        let manifest = pass.manifest.into_inner().map_err(|error| unwritten(error.into_error()))?;
+        manifest.sync_all().map_err(unwritten)?;
+        Ok((pass.facts, tree))
     }
 }
 
@@ -31,7 +50,20 @@ struct Pass {
     ledger: Ledger,
     /// The inode numbers of the protected directories, wherever links lead to them.
     protected: HashSet<u64>,
+    /// How many directories deep the pass is in a protected one, that one counted.
+    depth: u32,
     facts: LayoutFacts,
+    manifest: BufWriter<File>,
+}
+
+fn unwritten(source: io::Error) -> WriteFault {
+    WriteFault { what: MANIFEST, source }
+}
+
+impl From<Errno> for WriteFault {
+    fn from(errno: Errno) -> Self {
+        at("look through the volume, and set the times of directories")(errno)
+    }
 }
 
 impl Pass {
@@ -50,27 +82,33 @@ impl Pass {
         }
         Ok(())
     }
+}
 
-    /// Goes through a directory and all below it.
-    ///
-    /// Each level holds a descriptor open, so a tree deeper than the worker's limit on them ends
-    /// the extraction; no honest image is that deep.
-    fn directory(&mut self, fd: &OwnedFd, is_protected: bool) -> Result<(), Errno> {
-        let stat = rustix::fs::fstat(fd)?;
-        let is_protected = is_protected || self.protected.contains(&stat.st_ino);
-        if is_protected && stat.st_mode & WRITABLE_AND_STICKY == WRITABLE {
-            self.facts.writable_directories = self.facts.writable_directories.saturating_add(1);
+impl Visit for Pass {
+    type End = WriteFault;
+
+    fn record(&mut self, _path: &[u8], record: &Record) -> Result<(), WriteFault> {
+        let (covered, inode) = record.encode();
+        self.manifest.write_all(&covered).map_err(unwritten)?;
+        match record {
+            Record::Entry(_) => self.manifest.write_all(&inode).map_err(unwritten),
+            Record::Up => Ok(()),
         }
-        for entry in Dir::read_from(fd.as_fd())? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if entry.file_type() == FileType::Directory && !matches!(name.to_bytes(), b"." | b"..")
-            {
-                let below = rustix::fs::openat(fd, name, DIRECTORY, Mode::empty())?;
-                self.directory(&below, is_protected)?;
+    }
+
+    fn enter(&mut self, directory: &Stat) {
+        if self.depth > 0 || self.protected.contains(&directory.st_ino) {
+            self.depth = self.depth.saturating_add(1);
+            if directory.st_mode & WRITABLE_AND_STICKY == WRITABLE {
+                self.facts.writable_directories = self.facts.writable_directories.saturating_add(1);
             }
         }
-        if let Some(time) = self.ledger.take_time(stat.st_ino) {
+    }
+
+    /// Nothing more is made in it: now its time stays.
+    fn leave(&mut self, fd: &OwnedFd, directory: &Stat) -> Result<(), Errno> {
+        self.depth = self.depth.saturating_sub(1);
+        if let Some(time) = self.ledger.take_time(directory.st_ino) {
             let times = Timestamps { last_access: time, last_modification: time };
             rustix::fs::futimens(fd, &times)?;
         }

@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod content;
 mod extract;
 mod finish;
 mod ledger;
+mod manifest;
 mod metadata;
 mod people;
 mod remove;
@@ -16,8 +18,10 @@ mod report;
 pub mod sandbox;
 pub mod second;
 mod tool;
+mod tree;
 mod unpack;
 mod user_namespace;
+mod verify;
 mod volume;
 
 use std::error::Error;
@@ -44,6 +48,7 @@ pub fn run() -> ExitCode {
         Job::Mount { read_only } => attach::mount(read_only),
         Job::Unmount(name) => attach::unmount(&name),
         Job::Extract(order) => extract::run(&order).map(|()| 0).map_err(Into::into),
+        Job::Verify(order) => verify::run(&order).map(|()| 0).map_err(Into::into),
     };
     match ended {
         Ok(code) => ExitCode::from(code),

@@ -5,7 +5,7 @@ mod system_calls;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use airlock_policy::worker::ExtractOrder;
+use airlock_policy::worker::{ExtractOrder, VerifyOrder};
 use airlock_sys::system_calls::{Listed, Otherwise};
 use caps::{CapSet, Capability, CapsHashSet};
 use rustix::fs::Mode;
@@ -59,7 +59,22 @@ const CAPABILITIES: [Capability; 5] = [
     Capability::CAP_SETFCAP,
 ];
 
-/// Open descriptors at most: bounds how deep a tree can be (see `finish` and `remove`).
+/// The one of a verification: to read what the image closed to its own root.
+const READER: [Capability; 1] = [Capability::CAP_DAC_READ_SEARCH];
+
+/// What a worker in a volume may do there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Confinement {
+    /// Write into it, no file larger than this.
+    Extraction {
+        /// In bytes.
+        file_bytes: u64,
+    },
+    /// Read it.
+    Verification,
+}
+
+/// Open descriptors at most: bounds how deep a tree can be (see `tree` and `remove`).
 pub(crate) const MAX_OPEN: u64 = 1024;
 
 /// Confines an extraction. Afterwards the process can read the blob, write beneath the mount,
@@ -69,6 +84,31 @@ pub fn confine_extraction(
     mount: &OwnedFd,
     user_namespace: OwnedFd,
 ) -> Result<Second, NotConfined> {
+    let confinement = Confinement::Extraction { file_bytes: order.limits.file_bytes };
+    enter(confinement, order.memory, mount, user_namespace)?;
+    let second = Second::start().map_err(at("start its second thread"))?;
+    stay(confinement)?;
+    Ok(second)
+}
+
+/// Confines a verification. Afterwards the process can read what is beneath the mount, report, and
+/// nothing else.
+pub fn confine_verification(
+    order: &VerifyOrder,
+    mount: &OwnedFd,
+    user_namespace: OwnedFd,
+) -> Result<(), NotConfined> {
+    enter(Confinement::Verification, order.memory, mount, user_namespace)?;
+    stay(Confinement::Verification)
+}
+
+/// Gives up all but the volume.
+fn enter(
+    confinement: Confinement,
+    memory: u64,
+    mount: &OwnedFd,
+    user_namespace: OwnedFd,
+) -> Result<(), NotConfined> {
     let launcher = rustix::process::getppid();
     // Modes are the archive's.
     rustix::process::umask(Mode::empty());
@@ -78,16 +118,22 @@ pub fn confine_extraction(
     rustix::process::fchdir(mount).map_err(at("enter the volume"))?;
     rustix::process::chroot(".").map_err(at("make the volume its root"))?;
     end_with(launcher)?;
-    limit_resources(order)?;
+    let (file_bytes, kept): (_, &[Capability]) = match confinement {
+        Confinement::Extraction { file_bytes } => (file_bytes, &CAPABILITIES),
+        Confinement::Verification => (0, &READER),
+    };
+    limit_resources(file_bytes, memory)?;
     rustix::thread::set_no_new_privs(true).map_err(at("no_new_privs"))?;
-    keep_capabilities(&CAPABILITIES.into_iter().collect())?;
-    landlock_rules::allow_mount(mount.as_fd()).map_err(at("Landlock"))?;
-    let second = Second::start().map_err(at("start its second thread"))?;
-    // No other one, and no process, whatever else may fail: counted per user, and this user has
+    keep_capabilities(&kept.iter().copied().collect())?;
+    landlock_rules::allow_mount(mount.as_fd(), confinement).map_err(at("Landlock"))
+}
+
+/// Gives up what only the start needed.
+fn stay(confinement: Confinement) -> Result<(), NotConfined> {
+    // No other thread, and no process, whatever else may fail: counted per user, and this user has
     // others.
     set_limit(Resource::Nproc, 0)?;
-    system_calls::allow_listed().map_err(at("seccomp"))?;
-    Ok(second)
+    system_calls::allow_listed(confinement).map_err(at("seccomp"))
 }
 
 /// Confines a tool: it can run programs of the system and open one device.
@@ -127,10 +173,10 @@ fn enter_namespaces(user_namespace: OwnedFd) -> Result<(), NotConfined> {
     airlock_sys::namespace::unshare(kinds).map_err(at("make empty namespaces"))
 }
 
-fn limit_resources(order: &ExtractOrder) -> Result<(), NotConfined> {
-    // The reader refuses a larger file before it comes to this.
-    set_limit(Resource::Fsize, order.limits.file_bytes)?;
-    set_limit(Resource::As, order.memory)?;
+fn limit_resources(file_bytes: u64, memory: u64) -> Result<(), NotConfined> {
+    // The reader refuses a larger file before it comes to this. The manifest is held to it too.
+    set_limit(Resource::Fsize, file_bytes)?;
+    set_limit(Resource::As, memory)?;
     set_limit(Resource::Nofile, MAX_OPEN)?;
     set_limit(Resource::Core, 0)
 }

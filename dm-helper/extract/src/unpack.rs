@@ -14,6 +14,7 @@ use airlock_policy::rule::Rule;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use crate::content::{ContentHash, Contents};
 use crate::metadata::{self, Before};
 use crate::people::People;
 use crate::remove::{Whose, empty};
@@ -25,6 +26,7 @@ use crate::volume::{DIRECTORY, Directory, Place, Step, Volume, WriteFault, look,
 pub(crate) struct Unpack {
     volume: Volume,
     reports: Reports,
+    contents: Contents,
     blob_bytes: Arc<AtomicU64>,
     /// Content and headers so far: a little less than was really read.
     tar_bytes: u64,
@@ -46,13 +48,18 @@ const PIPE: OFlags =
 const UNFINISHED: Mode = Mode::RUSR.union(Mode::WUSR);
 
 impl Unpack {
-    pub(crate) fn new(volume: Volume, reports: Reports, blob_bytes: Arc<AtomicU64>) -> Self {
-        Self { volume, reports, blob_bytes, tar_bytes: 0 }
+    pub(crate) fn new(
+        volume: Volume,
+        reports: Reports,
+        contents: Contents,
+        blob_bytes: Arc<AtomicU64>,
+    ) -> Self {
+        Self { volume, reports, contents, blob_bytes, tar_bytes: 0 }
     }
 
-    pub(crate) fn into_parts(self) -> (Volume, Reports) {
-        let Self { volume, reports, blob_bytes: _, tar_bytes: _ } = self;
-        (volume, reports)
+    pub(crate) fn into_parts(self) -> (Volume, Reports, Contents) {
+        let Self { volume, reports, contents, blob_bytes: _, tar_bytes: _ } = self;
+        (volume, reports, contents)
     }
 
     fn progress(&mut self, entry: &Entry, bytes: u64) -> Step<()> {
@@ -77,14 +84,20 @@ impl Unpack {
             rustix::fs::openat(parent, name, NEW_FILE, mode)
         })?;
         let mut end = 0;
+        let mut hash = ContentHash::new();
         while let Some(chunk) = content.next_chunk()? {
             end = write_all(&file, chunk.bytes, chunk.offset)?;
+            hash.add(chunk.offset, chunk.bytes);
             let count = chunk.bytes.len() as u64;
             self.progress(entry, count)?;
         }
         if end < size {
             // A hole up to the end.
             rustix::fs::ftruncate(&file, size).map_err(stop("set a file's size"))?;
+        }
+        if size > 0 {
+            let stat = rustix::fs::fstat(&file).map_err(stop("look at a file"))?;
+            self.contents.note(stat.st_ino, hash.finish());
         }
         self.finish_new(&file, entry, before)
     }

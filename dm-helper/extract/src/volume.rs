@@ -35,6 +35,7 @@ impl WriteFault {
 
     pub(crate) fn stage(&self) -> Stage {
         match Errno::from_io_error(&self.source) {
+            _ if self.what == MANIFEST => Stage::TreeWrite,
             Some(Errno::NOSPC | Errno::DQUOT) => Stage::VolumeFull,
             _ if self.what == FLUSH => Stage::Flush,
             _ => Stage::Write,
@@ -47,6 +48,9 @@ pub(crate) type Step<T> = Result<T, Stop<WriteFault>>;
 
 /// What is being done when the volume is flushed.
 pub(crate) const FLUSH: &str = "flush the volume";
+
+/// What is being done when the manifest is written.
+pub(crate) const MANIFEST: &str = "write the manifest of the tree";
 
 /// Says what was attempted when the kernel said no.
 pub(crate) fn at(what: &'static str) -> impl Fn(Errno) -> WriteFault {

@@ -2,16 +2,19 @@
 
 mod attach;
 pub mod extract;
+mod manifest;
 pub(crate) mod node;
 pub(crate) mod pool;
 mod thin_device;
+pub mod verify;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use airlock_policy::digest::{BlobDigest, TreeDigest};
 use airlock_policy::errand::{
-    Answer, Backing, Envelope, Errand, Failure, LEDGER, NEW_LEDGER, Stage, ThinDevice,
+    Answer, Backing, Envelope, Errand, Failure, LEDGER, Manifest, NEW_LEDGER, Stage, ThinDevice,
 };
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::name::ThinId;
@@ -112,13 +115,13 @@ impl Desk {
                 let Some(folder) = folder else { return Ok(Next::Answer(Answer::Done)) };
                 self.tool(envelope, &Job::Unmount(name), &[folder.as_fd()])
             }
-            Errand::Extract { device, blob } => {
-                let node = self.device(device, Role::Volume)?;
-                attach::require_unmounted(&node)?;
-                let blob = extract::open_blob(&self.config.blobs, blob)?;
-                let worker = extract::start(self, node.as_fd(), blob.as_fd(), envelope)?;
-                self.filled.insert(device.thin);
-                Ok(run(worker))
+            Errand::Extract { device, blob, below } => {
+                self.extract(envelope, device, (blob, below))
+            }
+            Errand::Verify { device, tree } => self.verify(envelope, device, tree),
+            Errand::Forget { thin } => {
+                manifest::remove(self.state.as_fd(), thin)?;
+                Ok(Next::Answer(Answer::Done))
             }
             // The loop's own: it knows what runs.
             Errand::Cancel { errand: _ } => Ok(Next::Answer(Answer::Done)),
@@ -140,6 +143,38 @@ impl Desk {
     fn opened(&mut self, pool: Pool) -> Next {
         self.pool = Some((pool.metadata, pool.backing));
         Next::Answer(Answer::Backing(pool.backing))
+    }
+
+    fn extract(
+        &mut self,
+        envelope: &Envelope,
+        device: ThinDevice,
+        (blob, below): (BlobDigest, Option<Manifest>),
+    ) -> Result<Next, Failure> {
+        let node = self.device(device, Role::Volume)?;
+        attach::require_unmounted(&node)?;
+        let blob = extract::open_blob(&self.config.blobs, blob)?;
+        let state = self.state.as_fd();
+        let below = match below {
+            Some(Manifest { thin, tree }) => manifest::open(state, thin)?.map(|file| (file, tree)),
+            None => None,
+        };
+        let new = manifest::create(state, device.thin)?;
+        let input = extract::Input { blob: blob.as_fd(), new, below };
+        let worker = extract::start(self, node.as_fd(), input, envelope)?;
+        self.filled.insert(device.thin);
+        Ok(run(worker))
+    }
+
+    fn verify(
+        &mut self,
+        envelope: &Envelope,
+        device: ThinDevice,
+        tree: TreeDigest,
+    ) -> Result<Next, Failure> {
+        let node = self.device(device, Role::Sealed)?;
+        let manifest = manifest::open(self.state.as_fd(), device.thin)?;
+        verify::start(self, node.as_fd(), (manifest, tree), envelope).map(run)
     }
 
     /// The pool's devices. A launcher that was started anew beside a pool that is up opens them
@@ -164,6 +199,7 @@ impl Desk {
                 !is_base && !is_filled && !self.published.contains(&device.thin)
             }
             Role::Snapshot => !is_base && !is_filled,
+            Role::Sealed => !is_base && !self.published.contains(&device.thin),
         };
         if !may {
             return Err(failed(Stage::DeviceCheck)(Errno::PERM));
@@ -179,7 +215,7 @@ impl Desk {
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<Next, Failure> {
         let judge = match job {
-            Job::HoldNamespace | Job::Extract(_) => Judge::ByReport,
+            Job::HoldNamespace | Job::Extract(_) | Job::Verify(_) => Judge::ByReport,
             Job::Check => Judge::ByExit(Stage::PoolCheck),
             Job::Format => Judge::ByExit(Stage::Format),
             Job::Grow => Judge::ByExit(Stage::Grow),
@@ -206,6 +242,8 @@ enum Role {
     Snapshot,
     /// A snapshot that the host itself mounts or grows: never one that was handed out.
     Own,
+    /// A sealed volume, read.
+    Sealed,
 }
 
 const fn done() -> Next {

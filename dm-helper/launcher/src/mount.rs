@@ -5,20 +5,30 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use airlock_policy::errand::{Failure, Stage};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
 };
 
 use crate::file::path_of;
 use crate::log::{failed, log};
+
+/// What a mount is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// Nothing of it changes, on the device neither.
+    ReadOnly,
+    /// A worker writes into it.
+    ReadWrite,
+}
 
 /// Mounts the ext4 on a device, with its ids mapped onto a user namespace. It is unmounted when
 /// the last descriptor of it is closed.
 pub fn detached(
     device: BorrowedFd<'_>,
     user_namespace: BorrowedFd<'_>,
+    access: Access,
 ) -> Result<OwnedFd, Failure> {
-    let mount = mount(device).map_err(failed(Stage::Mount))?;
+    let mount = mount(device, access).map_err(failed(Stage::Mount))?;
     airlock_sys::mount::map_ids(mount.as_fd(), user_namespace).map_err(|error| Failure {
         stage: Stage::IdMap,
         errno: error.raw_os_error().unwrap_or_default(),
@@ -26,10 +36,13 @@ pub fn detached(
     Ok(mount)
 }
 
-fn mount(device: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+fn mount(device: BorrowedFd<'_>, access: Access) -> Result<OwnedFd, Errno> {
     let context = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
     // By the descriptor that was checked, so that no name can be changed meanwhile.
     fsconfig_set_string(context.as_fd(), "source", path_of(device))?;
+    if access == Access::ReadOnly {
+        fsconfig_set_flag(context.as_fd(), "ro")?;
+    }
     if let Err(errno) = fsconfig_create(context.as_fd()) {
         log_reasons(&context);
         return Err(errno);

@@ -17,6 +17,9 @@ use crate::worker::Worker;
 /// Tools that run at the same time, at most: one more than anybody needs.
 const MAX_TOOLS: usize = 2;
 
+/// Verifications at the same time: they read, and have time.
+const MAX_VERIFICATIONS: usize = 1;
+
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ended {
@@ -181,9 +184,11 @@ impl Server {
 
     fn begin(&mut self, envelope: &Envelope, errand: Errand) -> Result<Next, Failure> {
         let extractions = self.workers.iter().filter(|worker| worker.is_extraction()).count();
-        let tools = self.workers.len().saturating_sub(extractions);
+        let verifications = self.workers.iter().filter(|w| w.is_verification()).count();
+        let tools = self.workers.len().saturating_sub(extractions).saturating_sub(verifications);
         let is_full = match &errand {
             Errand::Extract { .. } => extractions >= self.max_extractions,
+            Errand::Verify { .. } => verifications >= MAX_VERIFICATIONS,
             Errand::Format { .. }
             | Errand::CheckPool
             | Errand::Grow { .. }
@@ -197,7 +202,8 @@ impl Server {
             | Errand::GrowPool { .. }
             | Errand::ExchangeLedger
             | Errand::Publish { .. }
-            | Errand::Unpublish { .. } => false,
+            | Errand::Unpublish { .. }
+            | Errand::Forget { .. } => false,
         };
         if is_full {
             return Err(Failure { stage: Stage::TooMany, errno: 0 });

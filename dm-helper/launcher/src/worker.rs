@@ -19,8 +19,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// What a worker's end means.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Judge {
-    /// It reports how it went.
+    /// It reports how it went: an extraction.
     ByReport,
+    /// Likewise: a verification.
+    ByVerdict,
     /// Its exit code says it; otherwise this stage failed.
     ByExit(Stage),
     /// Its exit code is the kernel's errno for this stage.
@@ -56,18 +58,20 @@ impl Worker {
         Ok(Self::new(envelope, judge, started, time))
     }
 
-    /// Starts a worker that reports. `descriptors` come before and behind the report pipe.
+    /// Starts a worker that reports. The descriptors come before and behind the report pipe.
     pub fn start_reporting(
         program: &Program,
         job: &Job,
-        [mount, blob, user_namespace]: [BorrowedFd<'_>; 3],
+        (before, behind): (&[BorrowedFd<'_>], &[BorrowedFd<'_>]),
         (envelope, time): (Envelope, Duration),
     ) -> Result<Self, Failure> {
         use rustix::pipe::{PipeFlags, pipe_with};
         let (read, write) =
             pipe_with(PipeFlags::CLOEXEC).map_err(crate::log::failed(Stage::WorkerStart))?;
-        let started = start(program, job, &[mount, blob, write.as_fd(), user_namespace])?;
-        let worker = Self::new(envelope, Judge::ByReport, started, time);
+        let started = start(program, job, &[before, &[write.as_fd()], behind].concat())?;
+        let verifies = matches!(job, Job::Verify(_));
+        let judge = if verifies { Judge::ByVerdict } else { Judge::ByReport };
+        let worker = Self::new(envelope, judge, started, time);
         Ok(Self { reports: Some(read), ..worker })
     }
 
@@ -96,6 +100,11 @@ impl Worker {
     /// Whether it is an extraction.
     pub fn is_extraction(&self) -> bool {
         self.judge == Judge::ByReport
+    }
+
+    /// Whether it is a verification.
+    pub fn is_verification(&self) -> bool {
+        self.judge == Judge::ByVerdict
     }
 
     /// Its process's number.
@@ -175,7 +184,11 @@ impl Worker {
             Answer::Failed(failure) if !failure.stage.is_of_worker() => {
                 self.distrust("what no worker says")
             }
-            Answer::Extracted(_) | Answer::Refused { .. } | Answer::Failed(_) => {
+            Answer::Extracted(_)
+            | Answer::Verified { .. }
+            | Answer::Differs { .. }
+            | Answer::Refused { .. }
+            | Answer::Failed(_) => {
                 self.last_report = Some(answer);
                 None
             }
@@ -213,11 +226,13 @@ impl Worker {
             (Some(EXIT_NOT_STARTED), _) => failed(Stage::WorkerStart),
             (Some(code), _) if code == i32::from(EXIT_SANDBOX) => failed(Stage::WorkerSandbox),
             (Some(code), _) if code == i32::from(EXIT_BAD_ORDER) => failed(Stage::WorkerStart),
-            (Some(0), Judge::ByReport) => self.last_report.unwrap_or(failed(Stage::WorkerDied)),
+            (Some(0), Judge::ByReport | Judge::ByVerdict) => {
+                self.last_report.unwrap_or(failed(Stage::WorkerDied))
+            }
             (Some(0), Judge::ByExit(_) | Judge::ByErrno(_)) => Answer::Done,
             (Some(_), Judge::ByExit(stage)) => failed(stage),
             (Some(errno), Judge::ByErrno(stage)) => Answer::Failed(Failure { stage, errno }),
-            (Some(_), Judge::ByReport) | (None, _) => failed(Stage::WorkerDied),
+            (Some(_), Judge::ByReport | Judge::ByVerdict) | (None, _) => failed(Stage::WorkerDied),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the ledger's lines say.
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, TreeDigest};
 use airlock_policy::layout::LayoutFacts;
 use airlock_policy::name::{SnapshotName, ThinId};
 use serde::{Deserialize, Serialize};
@@ -130,6 +130,10 @@ pub struct Layer {
     pub file_bytes: u64,
     /// What the top of the tree looks like.
     pub layout: LayoutFacts,
+    /// The digest of the whole tree, and of its manifest; `None` in records that older versions
+    /// wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeDigest>,
 }
 
 /// A snapshot of an image.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
 use airlock_policy::name::ThinId;
 
 use super::*;
@@ -54,7 +54,15 @@ fn chain(seed: u8) -> ChainId {
 fn layer() -> Layer {
     let digest = Digest::of(b"layer");
     let layout = airlock_policy::layout::LayoutFacts::default();
-    Layer { blob: BlobDigest(digest), diff_id: DiffId(digest), entries: 1, file_bytes: 2, layout }
+    let tree = Some(TreeDigest(digest));
+    Layer {
+        blob: BlobDigest(digest),
+        diff_id: DiffId(digest),
+        entries: 1,
+        file_bytes: 2,
+        layout,
+        tree,
+    }
 }
 
 fn change(ledger: &mut Ledger, change: Change) {
@@ -249,4 +257,36 @@ fn records_that_contradict_each_other_are_refused() {
         book.apply(Record::Confirmed { transaction: 1 }).unwrap();
         assert_eq!(case(&mut book), Err(Contradiction), "case {number}");
     }
+}
+
+#[test]
+fn a_layer_that_an_older_version_recorded_has_no_tree() {
+    let state = StateDirectory::new();
+    full(&mut state.open().unwrap());
+    let older = Layer { tree: None, ..layer() };
+    let written = serde_json::to_string(&older).unwrap();
+    assert!(!written.contains("tree"), "{written}");
+    assert_eq!(serde_json::from_str::<Layer>(&written).unwrap(), older);
+    let (_thin, kept) = state.open().unwrap().book().sealed(chain(1)).unwrap();
+    assert_eq!(kept.tree, layer().tree);
+}
+
+#[test]
+fn manifests_of_volumes_that_are_gone_are_removed_and_nothing_else() {
+    let state = StateDirectory::new();
+    let mut ledger = state.open().unwrap();
+    full(&mut ledger);
+    let folder = || rustix::fs::open(&state.0, OFlags::RDONLY, Mode::empty()).unwrap();
+    assert_eq!(ledger.remove_orphans(folder()).unwrap(), 0, "there need be none");
+    let trees = state.0.join("trees");
+    fs::create_dir(&trees).unwrap();
+    // Two volumes, a snapshot, a deleted one, ids that were never given out, what is not ours.
+    for name in ["1", "2", "3", "4", "900", "16777216", "note"] {
+        fs::write(trees.join(name), "").unwrap();
+    }
+    assert_eq!(ledger.remove_orphans(folder()).unwrap(), 3);
+    let mut left: Vec<_> =
+        fs::read_dir(&trees).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["1", "16777216", "2", "note"]);
 }

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use airlock_policy::digest::ChainId;
-use airlock_policy::errand::{Answer, Errand, Extracted, Failure, Progress, Stage};
+use airlock_policy::errand::{Answer, Errand, Extracted, Failure, Manifest, Progress, Stage};
 use airlock_policy::name::ThinId;
 use airlock_protocol::not_done::{NotDone, Refusal, Step};
 use airlock_protocol::reply::{AppliedLayer, LayerProgress, PoolMode};
@@ -94,7 +94,8 @@ const fn other_layer(contents: Contents) -> Refusal {
 fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applying, NotDone> {
     let (device, _made) = helper.bring_up_thin(thin, Access::ReadWrite, false)?;
     let (tell, news) = watch::channel(News::Running(LayerProgress::default()));
-    let errand = Errand::Extract { device, blob: asked.blob };
+    let below = below(helper, asked.volume);
+    let errand = Errand::Extract { device, blob: asked.blob, below };
     let (volume, layer) = (asked.volume, (asked.blob, asked.diff_id));
     let jobs = helper.jobs();
     // The launcher ends a worker that is late; one that is not gone then hangs in the kernel.
@@ -127,6 +128,13 @@ fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applyin
     let book = state.ledger.book();
     state.extractions.tidy(|volume| book.volume(volume).is_some());
     Ok(Applying::Begun(news))
+}
+
+/// The manifest of the volume below; `None` for a first layer, and above a volume that was made
+/// before there were any.
+fn below(helper: &Helper, volume: ChainId) -> Option<Manifest> {
+    let (thin, layer) = helper.book().sealed(helper.book().volume(volume)?.parent?)?;
+    Some(Manifest { thin, tree: layer.tree? })
 }
 
 /// An extraction that has not come to its end.
@@ -178,7 +186,11 @@ fn finish(
             NotDone::Refused(Refusal::Layer { rule: *rule, entry: *entry })
         }
         Answer::Failed(failure) => explain(helper, *failure),
-        Answer::Done | Answer::Backing(_) | Answer::Progress(_) => unexpected(answer),
+        Answer::Done
+        | Answer::Backing(_)
+        | Answer::Progress(_)
+        | Answer::Verified { .. }
+        | Answer::Differs { .. } => unexpected(answer),
     };
     // What was asked for did not come of it; whatever came is thrown away. If even that fails, the
     // volume stays unfilled in the ledger, and nothing is extracted into it again. One that no
@@ -188,8 +200,11 @@ fn finish(
         return Err(refused);
     }
     let deleted = taken_down.and_then(|()| helper.change(Change::Delete { thin }));
-    if let Err(why) = deleted {
-        audit::event("spoilt", &[("volume", &asked.volume), ("thin", &thin), ("why", &why)]);
+    match deleted {
+        Ok(()) => helper.forget_manifest(&asked.request, thin),
+        Err(why) => {
+            audit::event("spoilt", &[("volume", &asked.volume), ("thin", &thin), ("why", &why)]);
+        }
     }
     Err(refused)
 }
@@ -214,8 +229,9 @@ fn verify(helper: &Helper, asked: &ApplyLayer, found: &Extracted) -> Result<(), 
 }
 
 fn keep(helper: &mut Helper, thin: ThinId, found: &Extracted) -> Result<AppliedLayer, NotDone> {
-    let Extracted { blob, diff_id, progress, file_bytes, layout } = *found;
-    let layer = Layer { blob, diff_id, entries: progress.entries, file_bytes, layout };
+    let Extracted { blob, diff_id, progress, file_bytes, layout, tree } = *found;
+    let (entries, tree) = (progress.entries, Some(tree));
+    let layer = Layer { blob, diff_id, entries, file_bytes, layout, tree };
     helper.record(Record::Filled { thin, layer })?;
     if let Err(why) = helper.take_down(thin) {
         // Sealing tries again.
@@ -248,7 +264,7 @@ fn explain(helper: &Helper, failure: Failure) -> NotDone {
 
 impl Layer {
     const fn applied(&self) -> AppliedLayer {
-        let Self { blob: _, diff_id: _, entries, file_bytes, layout } = *self;
-        AppliedLayer { entries, file_bytes, layout }
+        let Self { blob: _, diff_id: _, entries, file_bytes, layout, tree } = *self;
+        AppliedLayer { entries, file_bytes, layout, tree }
     }
 }

@@ -47,7 +47,8 @@ impl Operation for ListVolumes {
 }
 
 fn shown(thing: &Thing) -> What {
-    let item = |layer: &Layer| ItemLayer { blob: layer.blob, diff_id: layer.diff_id };
+    let item =
+        |layer: &Layer| ItemLayer { blob: layer.blob, diff_id: layer.diff_id, tree: layer.tree };
     match thing {
         Thing::Volume(volume) => {
             let (state, layer) = match &volume.contents {

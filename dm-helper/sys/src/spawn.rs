@@ -9,7 +9,7 @@ use std::ptr;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 /// The most descriptors that a program is given.
-pub const MAX_DESCRIPTORS: usize = 8;
+pub const MAX_DESCRIPTORS: usize = 9;
 /// The most arguments of a program, its name among them.
 pub const MAX_ARGUMENTS: usize = 32;
 /// What the child exits with if the program could not be started.

@@ -7,10 +7,10 @@ use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
 use airlock_policy::helper_config::PoolPart;
 use airlock_policy::name::RequestId;
 use airlock_protocol::not_done::NotDone;
-use airlock_protocol::reply::{LayerState, Mapped, Outcome, PoolStatus, PoolUsage};
+use airlock_protocol::reply::{LayerState, Mapped, Outcome, PoolStatus, PoolUsage, VerifyState};
 use airlock_protocol::request::{
     ApplyLayer, CreateVolume, DeleteVolume, EnsurePool, ExtendPool, Map, Mount, SealVolume,
-    Snapshot, Target, Unmap, Unmount,
+    Snapshot, Target, Unmap, Unmount, VerifyVolume,
 };
 use airlock_protocol::service::DmHelperClient;
 use airlock_protocol::wire;
@@ -101,6 +101,27 @@ impl Caller {
     pub(crate) async fn seal(&self, seeds: &[u8]) -> Result<Outcome, NotDone> {
         let request = SealVolume { request: request(), volume: chain(seeds) };
         self.client.seal_volume(context(), request).await.unwrap()
+    }
+
+    pub(crate) async fn verify_once(
+        &self,
+        seeds: &[u8],
+        asked: &str,
+    ) -> Result<VerifyState, NotDone> {
+        let asked = RequestId::try_from(asked.to_owned()).unwrap();
+        let request = VerifyVolume { request: asked, volume: chain(seeds) };
+        self.client.verify_volume(context(), request).await.unwrap()
+    }
+
+    pub(crate) async fn verify(&self, seeds: &[u8], asked: &str) -> Result<VerifyState, NotDone> {
+        loop {
+            match self.verify_once(seeds, asked).await? {
+                VerifyState::Running(_) => {}
+                ended @ (VerifyState::Verified { .. } | VerifyState::Differs { .. }) => {
+                    return Ok(ended);
+                }
+            }
+        }
     }
 
     pub(crate) async fn snapshot(

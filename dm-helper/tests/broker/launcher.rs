@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use airlock_policy::digest::{BlobDigest, Digest, TreeDigest};
 use airlock_policy::errand::{
     Answer, Backing, BlockDevice, Envelope, Errand, Extracted, Failure, LEDGER, MESSAGE,
     NEW_LEDGER, Progress, Stage,
@@ -28,6 +29,9 @@ pub(crate) const BACKING: Backing = Backing {
 pub(crate) const LAYOUT: LayoutFacts =
     LayoutFacts { directories: 0b11, root_mode: 0o755, writable_directories: 0 };
 
+/// The digest of every tree.
+pub(crate) const TREE: TreeDigest = TreeDigest(Digest::from_bytes([7; 32]));
+
 /// What the launcher does and has done.
 #[derive(Debug, Default)]
 pub(crate) struct State {
@@ -37,6 +41,8 @@ pub(crate) struct State {
     pub(crate) seen: Vec<Errand>,
     /// What an extraction is answered with instead of what the blob says.
     pub(crate) extract: Option<Answer>,
+    /// What a verification is answered with instead of what was asked for.
+    pub(crate) verify: Option<Answer>,
     /// What the publishing of a link is answered with.
     pub(crate) publish: Option<Failure>,
     /// What mounting and unmounting are answered with.
@@ -121,20 +127,8 @@ fn answers(state: &Mutex<State>, errand: &Errand) -> Vec<Answer> {
             state.backing = Some(backing);
             vec![Answer::Backing(backing)]
         }
-        Errand::Extract { .. } if state.hold => vec![],
-        Errand::Extract { blob, .. } => {
-            let progress = Progress { blob_bytes: 5, tar_bytes: 10, entries: 3 };
-            let found = (0..=u8::MAX).map(layer).find(|layer| layer.0 == *blob).unwrap();
-            let extracted = Extracted {
-                blob: found.0,
-                diff_id: found.1,
-                progress,
-                file_bytes: 7,
-                layout: LAYOUT,
-            };
-            let last = state.extract.clone().unwrap_or(Answer::Extracted(extracted));
-            vec![Answer::Progress(progress), last]
-        }
+        Errand::Extract { .. } | Errand::Verify { .. } if state.hold => vec![],
+        Errand::Extract { blob, .. } => extraction(*blob, state.extract.clone()),
         Errand::Publish { .. } if state.publish.is_some() => {
             state.publish.map(Answer::Failed).into_iter().collect()
         }
@@ -158,8 +152,16 @@ fn answers(state: &Mutex<State>, errand: &Errand) -> Vec<Answer> {
             vec![Answer::Done]
         }
         Errand::Grow { .. } => vec![state.grow.map_or(Answer::Done, Answer::Failed)],
+        Errand::Verify { tree, .. } => {
+            let progress = Progress { blob_bytes: 5, tar_bytes: 0, entries: 3 };
+            let last = state.verify.clone().unwrap_or(Answer::Verified { tree: *tree });
+            vec![Answer::Progress(progress), last]
+        }
         Errand::ExchangeLedger => exchange(state.folder.as_ref().unwrap()),
-        Errand::CheckPool | Errand::Format { .. } | Errand::Cancel { .. } => vec![Answer::Done],
+        Errand::CheckPool
+        | Errand::Format { .. }
+        | Errand::Cancel { .. }
+        | Errand::Forget { .. } => vec![Answer::Done],
     }
 }
 
@@ -169,4 +171,13 @@ fn exchange(folder: &Path) -> Vec<Answer> {
     let flags = rustix::fs::RenameFlags::EXCHANGE;
     rustix::fs::renameat_with(rustix::fs::CWD, new, rustix::fs::CWD, ledger, flags).unwrap();
     vec![Answer::Done]
+}
+
+/// Progress, and what the blob says, or something else.
+fn extraction(blob: BlobDigest, instead: Option<Answer>) -> Vec<Answer> {
+    let progress = Progress { blob_bytes: 5, tar_bytes: 10, entries: 3 };
+    let (blob, diff_id) = (0..=u8::MAX).map(layer).find(|(known, _)| *known == blob).unwrap();
+    let extracted =
+        Extracted { blob, diff_id, progress, file_bytes: 7, layout: LAYOUT, tree: TREE };
+    vec![Answer::Progress(progress), instead.unwrap_or(Answer::Extracted(extracted))]
 }

@@ -28,3 +28,4 @@ mod sim;
 mod teardown;
 #[cfg(test)]
 mod verbs;
+mod verify;

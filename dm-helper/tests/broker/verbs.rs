@@ -150,7 +150,14 @@ async fn what_contradicts_what_is_there_is_refused() {
 
 fn extracted(blob: BlobDigest, diff_id: DiffId) -> Answer {
     let progress = Progress::default();
-    Answer::Extracted(Extracted { blob, diff_id, progress, file_bytes: 0, layout: LAYOUT })
+    Answer::Extracted(Extracted {
+        blob,
+        diff_id,
+        progress,
+        file_bytes: 0,
+        layout: LAYOUT,
+        tree: super::launcher::TREE,
+    })
 }
 
 #[tokio::test]
@@ -256,7 +263,8 @@ async fn an_image_that_is_no_root_filesystem_is_not_activated() {
     let (blob, diff_id) = layer(1);
     let layout = LayoutFacts { directories: 1, ..LAYOUT };
     let progress = Progress::default();
-    let found = Extracted { blob, diff_id, progress, file_bytes: 0, layout };
+    let found =
+        Extracted { blob, diff_id, progress, file_bytes: 0, layout, tree: super::launcher::TREE };
     host.launcher.0.lock().unwrap().extract = Some(Answer::Extracted(found));
     image(&broker, &[1]).await.unwrap();
     let refusal = refused(broker.snapshot("web", &[1], false).await);

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use airlock_policy::digest::BlobDigest;
+use airlock_policy::digest::{BlobDigest, TreeDigest};
 use airlock_policy::errand::{
     Answer, Backing, BlockDevice, Errand, Extracted, Failure, MESSAGE, Progress, Stage,
 };
@@ -166,7 +166,7 @@ impl Desk {
                 );
                 done(tried(&line), Stage::Format)
             }
-            Errand::Extract { device, blob } => self.extract(device.minor, *blob),
+            Errand::Extract { device, blob, .. } => self.extract(device.minor, *blob),
             Errand::Publish { device, name } => {
                 let link = self.links.join(name.as_str());
                 let command = format!("ln -sfn /dev/dm-{} {}", device.minor, link.display());
@@ -178,7 +178,8 @@ impl Desk {
             ),
             // Its ledger lies elsewhere.
             Errand::ExchangeLedger => Answer::Failed(Failure { stage: Stage::Ledger, errno: 0 }),
-            Errand::Cancel { .. } => Answer::Done,
+            Errand::Verify { tree, .. } => Answer::Verified { tree: *tree },
+            Errand::Cancel { .. } | Errand::Forget { .. } => Answer::Done,
         }
     }
 
@@ -198,7 +199,8 @@ impl Desk {
         let progress = Progress { blob_bytes: 4 << 20, tar_bytes: 4 << 20, entries: 3 };
         let layout =
             LayoutFacts { directories: 0b1_0010, root_mode: 0o755, writable_directories: 0 };
-        Answer::Extracted(Extracted { blob, diff_id, progress, file_bytes: 4 << 20, layout })
+        let tree = TreeDigest(blob.0);
+        Answer::Extracted(Extracted { blob, diff_id, progress, file_bytes: 4 << 20, layout, tree })
     }
 }
 

@@ -5,13 +5,14 @@
 
 use super::{
     Answer, Backing, BlockDevice, Envelope, Errand, Extracted, Failure, MESSAGE, Malformed,
-    Progress, Stage, ThinDevice,
+    Manifest, Progress, Stage, ThinDevice,
 };
-use crate::digest::{BlobDigest, DiffId, Digest};
+use crate::digest::{BlobDigest, DiffId, Digest, TreeDigest};
 use crate::helper_config::PoolPart;
 use crate::layout::LayoutFacts;
 use crate::name::{MAX_NAME, RequestId, SnapshotName, ThinId};
 use crate::rule::Rule;
+use crate::tree::{Difference, MAX_SHOWN};
 
 const REQUEST: usize = 32;
 
@@ -32,7 +33,7 @@ impl Writer {
 
     fn bytes(&mut self, bytes: &[u8]) {
         let end = self.at.saturating_add(bytes.len());
-        // The largest message, an `Extracted`, has 41 + 115 bytes: a test encodes each.
+        // The largest message, an `Extracted`, has 41 + 147 bytes, a `Differs` 41 + 161: a test encodes each.
         if let Some(place) = self.message.get_mut(self.at..end) {
             place.copy_from_slice(bytes);
         }
@@ -116,9 +117,16 @@ impl Reader<'_> {
         self.text::<MAX_NAME>()?.try_into().map_err(|_invalid| Malformed)
     }
 
+    fn thin(&mut self) -> Result<ThinId, Malformed> {
+        ThinId::try_from(self.u32()?).map_err(|_invalid| Malformed)
+    }
+
     fn device(&mut self) -> Result<ThinDevice, Malformed> {
-        let thin = ThinId::try_from(self.u32()?).map_err(|_invalid| Malformed)?;
-        Ok(ThinDevice { thin, minor: self.u32()? })
+        Ok(ThinDevice { thin: self.thin()?, minor: self.u32()? })
+    }
+
+    fn manifest(&mut self) -> Result<Manifest, Malformed> {
+        Ok(Manifest { thin: self.thin()?, tree: TreeDigest(self.digest()?) })
     }
 
     fn block_device(&mut self) -> Result<BlockDevice, Malformed> {
@@ -150,16 +158,28 @@ pub(super) fn errand(errand: &Errand, envelope: &Envelope) -> [u8; MESSAGE] {
         Errand::Unmount { .. } => 10,
         Errand::Grow { .. } => 11,
         Errand::ExchangeLedger => 16,
+        Errand::Verify { .. } => 40,
+        Errand::Forget { .. } => 41,
     };
     let mut writer = Writer::new(envelope, kind);
     match errand {
         Errand::OpenPool { create } => writer.bytes(&[u8::from(*create)]),
         Errand::CheckPool | Errand::ExchangeLedger => {}
         Errand::Format { device } | Errand::Grow { device } => writer.device(*device),
-        Errand::Extract { device, blob } => {
+        Errand::Extract { device, blob, below } => {
             writer.device(*device);
             writer.bytes(blob.0.as_bytes());
+            writer.bytes(&[u8::from(below.is_some())]);
+            if let Some(Manifest { thin, tree }) = below {
+                writer.u32((*thin).into());
+                writer.bytes(tree.0.as_bytes());
+            }
         }
+        Errand::Verify { device, tree } => {
+            writer.device(*device);
+            writer.bytes(tree.0.as_bytes());
+        }
+        Errand::Forget { thin } => writer.u32((*thin).into()),
         Errand::Cancel { errand } => writer.u64(*errand),
         Errand::Publish { device, name } | Errand::Unmount { device, name } => {
             writer.device(*device);
@@ -186,7 +206,11 @@ pub(super) fn read_errand(message: &[u8]) -> Result<(Envelope, Errand), Malforme
         1 => Errand::OpenPool { create: reader.u8()? != 0 },
         2 => Errand::CheckPool,
         3 => Errand::Format { device: reader.device()? },
-        4 => Errand::Extract { device: reader.device()?, blob: BlobDigest(reader.digest()?) },
+        4 => Errand::Extract {
+            device: reader.device()?,
+            blob: BlobDigest(reader.digest()?),
+            below: if reader.u8()? == 0 { None } else { Some(reader.manifest()?) },
+        },
         5 => Errand::Cancel { errand: reader.u64()? },
         6 => Errand::Publish { device: reader.device()?, name: reader.name()? },
         7 => Errand::Unpublish { name: reader.name()? },
@@ -202,6 +226,8 @@ pub(super) fn read_errand(message: &[u8]) -> Result<(Envelope, Errand), Malforme
         10 => Errand::Unmount { device: reader.device()?, name: reader.name()? },
         11 => Errand::Grow { device: reader.device()? },
         16 => Errand::ExchangeLedger,
+        40 => Errand::Verify { device: reader.device()?, tree: TreeDigest(reader.digest()?) },
+        41 => Errand::Forget { thin: reader.thin()? },
         _ => return Err(Malformed),
     };
     if self::errand(&errand, &envelope) == message {
@@ -222,6 +248,8 @@ pub(super) fn answer(answer: &Answer, envelope: &Envelope) -> [u8; MESSAGE] {
         Answer::Extracted(_) => 4,
         Answer::Refused { .. } => 5,
         Answer::Failed(_) => 6,
+        Answer::Verified { .. } => 40,
+        Answer::Differs { .. } => 41,
     };
     let mut writer = Writer::new(envelope, kind);
     match answer {
@@ -233,6 +261,11 @@ pub(super) fn answer(answer: &Answer, envelope: &Envelope) -> [u8; MESSAGE] {
         }
         Answer::Progress(progress) => writer.progress(*progress),
         Answer::Extracted(extracted) => write_extracted(&mut writer, extracted),
+        Answer::Verified { tree } => writer.bytes(tree.0.as_bytes()),
+        Answer::Differs { what, path } => {
+            writer.bytes(&[what.number()]);
+            writer.text(path.as_str(), MAX_SHOWN);
+        }
         Answer::Refused { rule, entry } => {
             writer.u16(rule.number());
             writer.u64(entry.unwrap_or(NO_ENTRY));
@@ -246,7 +279,7 @@ pub(super) fn answer(answer: &Answer, envelope: &Envelope) -> [u8; MESSAGE] {
 }
 
 fn write_extracted(writer: &mut Writer, extracted: &Extracted) {
-    let Extracted { blob, diff_id, progress, file_bytes, layout } = extracted;
+    let Extracted { blob, diff_id, progress, file_bytes, layout, tree } = extracted;
     let LayoutFacts { directories, root_mode, writable_directories } = layout;
     writer.bytes(blob.0.as_bytes());
     writer.bytes(diff_id.0.as_bytes());
@@ -255,6 +288,7 @@ fn write_extracted(writer: &mut Writer, extracted: &Extracted) {
     writer.bytes(&[*directories]);
     writer.u16(*root_mode);
     writer.u32(*writable_directories);
+    writer.bytes(tree.0.as_bytes());
 }
 
 fn read_extracted(reader: &mut Reader<'_>) -> Result<Extracted, Malformed> {
@@ -268,6 +302,7 @@ fn read_extracted(reader: &mut Reader<'_>) -> Result<Extracted, Malformed> {
             root_mode: reader.u16()?,
             writable_directories: reader.u32()?,
         },
+        tree: TreeDigest(reader.digest()?),
     })
 }
 
@@ -291,6 +326,11 @@ pub(super) fn read_answer(message: &[u8]) -> Result<(Envelope, Answer), Malforme
             stage: Stage::of_number(reader.u8()?).ok_or(Malformed)?,
             errno: reader.bytes().map(i32::from_le_bytes)?,
         }),
+        40 => Answer::Verified { tree: TreeDigest(reader.digest()?) },
+        41 => Answer::Differs {
+            what: Difference::of_number(reader.u8()?).ok_or(Malformed)?,
+            path: reader.text::<MAX_SHOWN>()?.try_into().map_err(|_invalid| Malformed)?,
+        },
         _ => return Err(Malformed),
     };
     if self::answer(&answer, &envelope) == message {
@@ -303,6 +343,7 @@ pub(super) fn read_answer(message: &[u8]) -> Result<(Envelope, Answer), Malforme
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::ShownPath;
 
     fn envelope() -> Envelope {
         Envelope { number: 7, request: "z".repeat(32).try_into().unwrap() }
@@ -311,12 +352,16 @@ mod tests {
     fn errands() -> Vec<Errand> {
         let device = ThinDevice { thin: ThinId::try_from(0xff_ffff).unwrap(), minor: u32::MAX };
         let name: SnapshotName = "a".repeat(128).parse().unwrap();
+        let manifest = Manifest { thin: ThinId::BASE, tree: TreeDigest(Digest::of(b"t")) };
         vec![
             Errand::OpenPool { create: true },
             Errand::OpenPool { create: false },
             Errand::CheckPool,
             Errand::Format { device },
-            Errand::Extract { device, blob: BlobDigest(Digest::of(b"x")) },
+            Errand::Extract { device, blob: BlobDigest(Digest::of(b"x")), below: None },
+            Errand::Extract { device, blob: BlobDigest(Digest::of(b"x")), below: Some(manifest) },
+            Errand::Verify { device, tree: manifest.tree },
+            Errand::Forget { thin: device.thin },
             Errand::Cancel { errand: u64::MAX },
             Errand::Publish { device, name: name.clone() },
             Errand::Unpublish { name: name.clone() },
@@ -344,12 +389,18 @@ mod tests {
                 progress,
                 file_bytes: u64::MAX,
                 layout,
+                tree: TreeDigest(Digest::of(b"t")),
             }),
+            Answer::Verified { tree: TreeDigest(Digest::of(b"t")) },
             Answer::Refused { rule: Rule::NameDotdot, entry: None },
             Answer::Refused { rule: Rule::LayoutWritable, entry: Some(0) },
         ];
         let failure = |stage: &Stage| Answer::Failed(Failure { stage: *stage, errno: -1 });
         all.extend(Stage::ALL.iter().map(failure));
+        let path = ShownPath::of(&[0xff; 500]);
+        all.extend(
+            Difference::ALL.iter().map(|w| Answer::Differs { what: *w, path: path.clone() }),
+        );
         all
     }
 

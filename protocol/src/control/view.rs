@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
 use airlock_policy::name::SnapshotName;
+use airlock_policy::tree::{Difference, ShownPath};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
@@ -296,6 +297,42 @@ pub struct LayerView {
     pub entries: u64,
     /// Bytes of its files.
     pub file_bytes: u64,
+}
+
+/// An image whose volume is read again.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct VerifyView {
+    /// The image's name.
+    pub name: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// How far that is, or what it came to.
+    pub finding: Finding,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// It goes on: ask again.
+    Running {
+        /// Entries compared.
+        entries: u64,
+        /// Bytes of files read.
+        bytes: u64,
+    },
+    /// The volume is what was extracted.
+    Sound {
+        /// The digest of the whole tree.
+        tree: TreeDigest,
+    },
+    /// It is not.
+    Differs {
+        /// What differs.
+        what: Difference,
+        /// The first entry that does, for the eye only.
+        path: ShownPath,
+    },
 }
 
 /// A snapshot.

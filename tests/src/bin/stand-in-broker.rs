@@ -80,7 +80,10 @@ fn errands() -> Vec<(&'static str, Errand)> {
         ("create again", Errand::OpenPool { create: true }),
         ("check of zeros", Errand::CheckPool),
         ("format of a stranger", Errand::Format { device }),
-        ("extract into a stranger", Errand::Extract { device, blob: BlobDigest(Digest::of(b"")) }),
+        (
+            "extract into a stranger",
+            Errand::Extract { device, blob: BlobDigest(Digest::of(b"")), below: None },
+        ),
         ("publish of a stranger", Errand::Publish { device, name: name.clone() }),
         ("unpublish of nothing", Errand::Unpublish { name }),
         ("cancel of nothing", Errand::Cancel { errand: 99 }),

@@ -145,7 +145,11 @@ fn tried(
             "verdict": "failed",
             "failure": format!("failed to {} (errno {})", failure.stage.text(), failure.errno),
         }),
-        other @ (Answer::Done | Answer::Backing(_) | Answer::Progress(_)) => {
+        other @ (Answer::Verified { .. }
+        | Answer::Differs { .. }
+        | Answer::Done
+        | Answer::Backing(_)
+        | Answer::Progress(_)) => {
             json!({"verdict": "failed", "failure": format!("{other:?}")})
         }
     };

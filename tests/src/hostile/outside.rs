@@ -91,9 +91,12 @@ pub fn run(row: &Row, desk: &Desk, template: &Template) -> Outcome {
     outcome.said = match &answer {
         Answer::Extracted(extracted) => format!("accepted, {} entries", extracted.progress.entries),
         Answer::Refused { rule, .. } => format!("refused: {rule}"),
-        Answer::Done | Answer::Backing(_) | Answer::Progress(_) | Answer::Failed(_) => {
-            format!("{answer:?}")
-        }
+        Answer::Done
+        | Answer::Backing(_)
+        | Answer::Progress(_)
+        | Answer::Verified { .. }
+        | Answer::Differs { .. }
+        | Answer::Failed(_) => format!("{answer:?}"),
     };
     match (row.safe.as_str(), &answer) {
         ("accept" | "either", Answer::Extracted(extracted)) => {

@@ -118,7 +118,7 @@ mod tests {
 
     fn layer(text: &str) -> ItemLayer {
         let digest = Digest::of(text.as_bytes());
-        ItemLayer { blob: BlobDigest(digest), diff_id: DiffId(digest) }
+        ItemLayer { blob: BlobDigest(digest), diff_id: DiffId(digest), tree: None }
     }
 
     fn item(thin: u32, what: What) -> Item {

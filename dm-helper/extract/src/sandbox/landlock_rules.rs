@@ -8,6 +8,7 @@ use landlock::{
     RulesetStatus, Scope,
 };
 
+use super::Confinement;
 use crate::tool::Tool;
 
 /// What a kernel offers, newest first: Linux 6.12 has the sixth version, and the third is
@@ -28,12 +29,14 @@ pub(super) enum NotRestricted {
     Partly(RulesetStatus),
 }
 
-/// Leaves nothing but the tree beneath the mount, to be written.
-pub(super) fn allow_mount(mount: BorrowedFd<'_>) -> Result<(), NotRestricted> {
+/// Leaves nothing but the tree beneath the mount, to be written or only to be read.
+pub(super) fn allow_mount(
+    mount: BorrowedFd<'_>,
+    confinement: Confinement,
+) -> Result<(), NotRestricted> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
     // Not among them: devices, sockets, and running a program.
-    let rights = AccessFs::ReadFile
-        | AccessFs::ReadDir
-        | AccessFs::WriteFile
+    let write = AccessFs::WriteFile
         | AccessFs::Truncate
         | AccessFs::MakeReg
         | AccessFs::MakeDir
@@ -43,6 +46,10 @@ pub(super) fn allow_mount(mount: BorrowedFd<'_>) -> Result<(), NotRestricted> {
         | AccessFs::RemoveDir
         // Hard links from one directory into another.
         | AccessFs::Refer;
+    let rights = match confinement {
+        Confinement::Extraction { .. } => read | write,
+        Confinement::Verification => read,
+    };
     let (ruleset, _) = newest_ruleset()?;
     enforced(ruleset.add_rule(PathBeneath::new(mount, rights))?.restrict_self()?)
 }

@@ -1,7 +1,8 @@
-//! seccomp: the system calls that an extraction may make. Any other ends it (PROC-4).
+//! seccomp: the system calls that a worker in a volume may make. Any other ends it (PROC-4).
 
 use airlock_sys::system_calls::{self, Listed, NotFiltered, Otherwise, When};
 
+use super::Confinement;
 use When::{Always, Bits};
 
 /// What may not be asked of memory: to be run.
@@ -40,6 +41,11 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_fgetxattr, Always),
     (libc::SYS_flistxattr, Always),
     (libc::SYS_fremovexattr, Always),
+    // The whole tree is looked through, a link's attributes by its name where the process is.
+    (libc::SYS_fchdir, Always),
+    (libc::SYS_llistxattr, Always),
+    (libc::SYS_lgetxattr, Always),
+    (libc::SYS_readlinkat, Always),
     // What is there is looked at.
     (libc::SYS_fstat, Always),
     (libc::SYS_newfstatat, Always),
@@ -49,6 +55,7 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_lseek, Always),
     // "Done" is said of what is on the device.
     (libc::SYS_syncfs, Always),
+    (libc::SYS_fsync, Always),
     // Memory, never to be run.
     (libc::SYS_brk, Always),
     (libc::SYS_mmap, NEVER_EXECUTABLE),
@@ -72,9 +79,34 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_exit_group, Always),
 ];
 
-/// Loads the filter, for both threads. It cannot be lifted again.
-pub(super) fn allow_listed() -> Result<(), NotFiltered> {
-    system_calls::allow_only_everywhere(ALLOWED, Otherwise::Killed)
+/// Those that change something: no verification makes one.
+const CHANGES: &[libc::c_long] = &[
+    libc::SYS_pwrite64,
+    libc::SYS_ftruncate,
+    libc::SYS_mkdirat,
+    libc::SYS_symlinkat,
+    libc::SYS_linkat,
+    libc::SYS_unlinkat,
+    libc::SYS_mknodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fchmod,
+    libc::SYS_utimensat,
+    libc::SYS_fsetxattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_syncfs,
+    libc::SYS_fsync,
+];
+
+/// Loads the filter, for all threads. It cannot be lifted again.
+pub(super) fn allow_listed(confinement: Confinement) -> Result<(), NotFiltered> {
+    system_calls::allow_only_everywhere(&allowed(confinement), Otherwise::Killed)
+}
+
+fn allowed(confinement: Confinement) -> Vec<Listed> {
+    let changes = |call| CHANGES.contains(call);
+    let reads = confinement == Confinement::Verification;
+    ALLOWED.iter().filter(|(call, _)| !(reads && changes(call))).copied().collect()
 }
 
 #[cfg(test)]
@@ -84,6 +116,13 @@ mod tests {
     #[test]
     fn a_call_with_conditions_is_not_also_allowed_without() {
         assert!(system_calls::is_consistent(ALLOWED));
+    }
+
+    #[test]
+    fn a_verification_makes_every_call_but_those_that_change_something() {
+        let reads = allowed(Confinement::Verification);
+        assert!(reads.iter().all(|(call, _)| !CHANGES.contains(call)));
+        assert_eq!(reads.len() + CHANGES.len(), ALLOWED.len());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use airlock_policy::digest::BlobDigest;
+use airlock_policy::digest::{BlobDigest, TreeDigest};
 use airlock_policy::errand::{Envelope, Failure, Stage};
 use airlock_policy::worker::{ExtractOrder, Job};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::Desk;
 use crate::log::failed;
-use crate::mount;
+use crate::mount::{self, Access};
 use crate::worker::Worker;
 
 /// Opens a blob beneath the controller's folder. Whatever the controller did to that folder, what
@@ -39,6 +39,17 @@ pub fn open_blob(blobs: &Path, blob: BlobDigest) -> Result<OwnedFd, Failure> {
     }
 }
 
+/// What an extraction reads and writes, the volume aside.
+#[derive(Debug)]
+pub struct Input<'b> {
+    /// The blob, open for reading.
+    pub blob: BorrowedFd<'b>,
+    /// The volume's manifest, empty and open to be written.
+    pub new: OwnedFd,
+    /// The manifest of the volume below, and the digest that it must have.
+    pub below: Option<(OwnedFd, TreeDigest)>,
+}
+
 /// Starts extracting a blob into the filesystem on a device.
 ///
 /// The launcher does not keep the mount: when the worker has ended, the filesystem
@@ -46,17 +57,21 @@ pub fn open_blob(blobs: &Path, blob: BlobDigest) -> Result<OwnedFd, Failure> {
 pub fn start(
     desk: &Desk,
     device: BorrowedFd<'_>,
-    blob: BorrowedFd<'_>,
+    input: Input<'_>,
     envelope: &Envelope,
 ) -> Result<Worker, Failure> {
     let limits = &desk.config.limits;
-    let mount = mount::detached(device, desk.user_namespace.as_fd())?;
+    let Input { blob, new, below } = input;
+    let mount = mount::detached(device, desk.user_namespace.as_fd(), Access::ReadWrite)?;
     let job = Job::Extract(ExtractOrder {
         envelope: envelope.clone(),
         limits: limits.archive(),
         memory: limits.worker_memory.0,
+        below: below.as_ref().map(|(_, tree)| *tree),
     });
     let time = Duration::from_secs(limits.extract_seconds);
-    let descriptors = [mount.as_fd(), blob, desk.user_namespace.as_fd()];
+    let mut behind = vec![desk.user_namespace.as_fd(), new.as_fd()];
+    behind.extend(below.as_ref().map(|(file, _)| file.as_fd()));
+    let descriptors = (&[mount.as_fd(), blob][..], &behind[..]);
     Worker::start_reporting(&desk.worker, &job, descriptors, (envelope.clone(), time))
 }

@@ -122,6 +122,9 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_flistxattr, Always),
     (libc::SYS_fremovexattr, Always),
     (libc::SYS_syncfs, Always),
+    // It looks the whole tree through, as a verification does.
+    (libc::SYS_llistxattr, Always),
+    (libc::SYS_lgetxattr, Always),
     // Tools, mkfs.ext4 and thin_check: started by the C library's loader, they ask who they are and
     // how large their device is, read it and write it. Some versions do it by several threads.
     (libc::SYS_execve, Always),

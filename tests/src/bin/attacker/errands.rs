@@ -91,7 +91,7 @@ pub(crate) fn look() {
 }
 
 fn extract(scene: &Scene, device: ThinDevice) -> io::Result<()> {
-    asked(scene, &Errand::Extract { device, blob: BlobDigest(Digest::of(b"")) })
+    asked(scene, &Errand::Extract { device, blob: BlobDigest(Digest::of(b"")), below: None })
 }
 
 fn publish(scene: &Scene, device: ThinDevice) -> io::Result<()> {

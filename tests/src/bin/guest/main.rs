@@ -28,6 +28,7 @@ mod reboot;
 mod records;
 mod survey;
 mod teardown;
+mod verify;
 
 fn main() {
     let scenario = std::env::args().nth(1).unwrap_or_default();
@@ -51,6 +52,7 @@ fn main() {
         "lost-database" => records::lost_database,
         "random-sequence" => records::random_sequence,
         "many-at-once" => records::many_at_once,
+        "tampered-volumes" => verify::tampered_volumes_are_named,
         "before-reboot" => reboot::before,
         "after-reboot" => reboot::after,
         "before-power-cut" => power::before,

@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_int};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::{Pid, Signal};
 
 /// The most descriptors that a program is given.
 pub const MAX_DESCRIPTORS: usize = 9;
@@ -48,23 +48,35 @@ struct Prepared {
 }
 
 /// Starts a program with an empty environment, no blocked signals and the default action for
-/// SIGPIPE (fork(2), execveat(2)).
+/// SIGPIPE (clone(2), execveat(2)).
 ///
 /// The child exits with [`EXIT_NOT_STARTED`] if anything fails after the fork. `E2BIG` for too
 /// many arguments or descriptors.
 pub fn spawn(start: &Start<'_>) -> io::Result<Child> {
     let prepared = prepare(start)?;
-    // SAFETY: the child calls nothing but async-signal-safe system calls on memory laid out
-    // above, until it execs or exits; so it does not matter which locks other threads held.
-    match super::check(unsafe { libc::fork() })? {
-        0 => exec(prepared),
-        child => {
-            let pid = Pid::from_raw(child).ok_or(io::ErrorKind::InvalidData)?;
-            // Nobody else waits for our children, so the number still is this one's.
-            let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-            Ok(Child { pid, pidfd })
-        }
+    match fork()? {
+        None => exec(prepared),
+        Some(child) => Ok(child),
     }
+}
+
+/// Goes on twice: `None` in the child. Its descriptor comes from the same call that makes it: so a
+/// starter needs no right to ask for a descriptor of just any process.
+fn fork() -> io::Result<Option<Child>> {
+    let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+    let (mut pidfd, none): (RawFd, usize) = (-1, 0);
+    // SAFETY: without CLONE_VM and with no stack of its own, the child has a copy of all memory and
+    // goes on where the parent does, as after fork(2). It calls nothing but async-signal-safe
+    // system calls on memory laid out before, until it execs or exits; so it does not matter which
+    // locks other threads held. The kernel writes one descriptor to `pidfd`, which outlives the call.
+    let child = super::check_long(unsafe {
+        libc::syscall(libc::SYS_clone, flags, none, &raw mut pidfd, none, none)
+    })?;
+    let child = i32::try_from(child).map_err(|_large| io::ErrorKind::InvalidData)?;
+    let Some(pid) = Pid::from_raw(child) else { return Ok(None) };
+    // SAFETY: in the parent the call has made this descriptor, and nobody else knows of it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Some(Child { pid, pidfd }))
 }
 
 fn prepare(start: &Start<'_>) -> io::Result<Prepared> {

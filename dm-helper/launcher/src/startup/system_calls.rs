@@ -5,6 +5,11 @@
 //! which are other people's programs, of another version on each system, and do without what they
 //! are refused. A launcher that is refused a call fails that errand, says so, and serves the next. An
 //! extraction has a stricter list of its own, and is killed.
+//!
+//! The list stands in for a Landlock domain, which this process must not have: any domain that its
+//! starter has, even one without a word on files, keeps a worker from making a hard link in another
+//! directory (landlock(7), `LANDLOCK_ACCESS_FS_REFER`), and one with rules on files keeps the launcher
+//! from mounting. So no socket is made here, and signals go to its own children only.
 
 use airlock_sys::system_calls::{self, Listed, NotFiltered, Otherwise, When};
 use libc::c_long;
@@ -45,7 +50,7 @@ const ALLOWED: &[Listed] = &[
     // It starts workers, and sees or makes them end.
     (libc::SYS_clone, When::without(0, NAMESPACES)),
     (libc::SYS_execveat, Always),
-    (libc::SYS_pidfd_open, Always),
+    // By the descriptors that starting them gave, and no other.
     (libc::SYS_pidfd_send_signal, Always),
     (libc::SYS_waitid, Always),
     (libc::SYS_pipe2, Always),
@@ -234,6 +239,8 @@ mod tests {
             libc::SYS_kill,
             libc::SYS_ptrace,
             libc::SYS_process_vm_writev,
+            libc::SYS_tgkill,
+            libc::SYS_pidfd_open,
             libc::SYS_pidfd_getfd,
             libc::SYS_socket,
             libc::SYS_connect,

@@ -1,12 +1,11 @@
 //! `airlock-dm-broker`: started by the launcher, never by hand.
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::io::Write as _;
-use std::iter;
 use std::process::ExitCode;
 
 use airlock_dm_helper::{startup, teardown};
+use airlock_policy::told::chain;
 
 fn main() -> ExitCode {
     // Started by a descriptor, the process would be listed under that descriptor's number.
@@ -34,9 +33,4 @@ fn main() -> ExitCode {
 fn say(line: &str) {
     // Nobody to tell when stderr is gone.
     drop(writeln!(std::io::stderr(), "airlock-dm-broker: {line}"));
-}
-
-fn chain(failure: &dyn Error) -> String {
-    let causes = iter::successors(Some(failure), |error| Error::source(*error));
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -16,6 +16,7 @@
 //! | [`errand`] | the words between broker, launcher and worker |
 //! | [`worker`] | how the launcher starts a worker: descriptors, arguments, exit codes |
 //! | [`helper_config`] | `/etc/airlock/dm-helper.toml` |
+//! | [`told`] | an error and its causes as one line |
 #![forbid(unsafe_code)]
 
 pub mod digest;
@@ -28,5 +29,6 @@ pub mod name;
 pub mod rule;
 pub mod size;
 pub mod source;
+pub mod told;
 pub mod tree;
 pub mod worker;

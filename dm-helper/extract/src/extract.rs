@@ -8,6 +8,7 @@ use airlock_archive::{LayerFault, Refusal, read_layer_ahead};
 use airlock_policy::digest::TreeDigest;
 use airlock_policy::errand::{Answer, Extracted, Failure, Progress, Stage};
 use airlock_policy::rule::Rule;
+use airlock_policy::told::chain;
 use airlock_policy::worker::{BELOW, BLOB, ExtractOrder, MOUNT, REPORTS, TREE, USER_NAMESPACE};
 use airlock_sys::inherited;
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use crate::sandbox::{NotConfined, confine_extraction};
 use crate::second::Second;
 use crate::unpack::Unpack;
 use crate::volume::{Volume, WriteFault};
-use crate::{chain, log, manifest};
+use crate::{log, manifest};
 
 /// No report could be sent.
 #[derive(Debug, thiserror::Error)]

@@ -28,6 +28,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use airlock_policy::told::chain;
 use airlock_policy::worker::{EXIT_BAD_ORDER, EXIT_SANDBOX, InvalidOrder, Job};
 
 use tool::Tool;
@@ -71,16 +72,4 @@ fn end(code: u8, error: &(dyn Error + 'static)) -> ExitCode {
 fn log(line: &str) {
     // Nobody is left to be told that the log is closed.
     drop(writeln!(std::io::stderr(), "airlock-dm-worker: {line}"));
-}
-
-/// An error and all that caused it, on one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Seek as _};
 use std::os::fd::OwnedFd;
 
 use airlock_policy::errand::{Answer, Failure, Progress, Stage};
+use airlock_policy::told::chain;
 use airlock_policy::tree::{Difference, ShownPath};
 use airlock_policy::worker::{MOUNT, VERIFY, VerifyOrder};
 use airlock_sys::inherited;
@@ -14,12 +15,12 @@ use rustix::io::Errno;
 
 use crate::content::Contents;
 use crate::extract::NotReported;
+use crate::log;
 use crate::manifest::{self, Entry, Record};
 use crate::report::Reports;
 use crate::sandbox::{NotConfined, confine_verification};
 use crate::tree::{self, Visit};
 use crate::volume::DIRECTORY;
-use crate::{chain, log};
 
 /// Does the whole job. What goes wrong in it is reported; an error is that it could not be.
 pub(crate) fn run(order: &VerifyOrder) -> Result<(), NotReported> {

@@ -1,6 +1,5 @@
 //! One line on stderr, which systemd hands to the journal.
 
-use std::error::Error;
 use std::io::Write as _;
 
 use airlock_policy::errand::{Envelope, Failure, Stage};
@@ -16,18 +15,6 @@ pub fn log(line: &str) {
 pub fn log_errand(envelope: &Envelope, line: &str) {
     let Envelope { number, request } = envelope;
     log(&format!("request={request} errand={number} {line}"));
-}
-
-/// An error and all that caused it, on one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }
 
 /// The failure of a stage, by what the kernel said.

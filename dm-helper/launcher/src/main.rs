@@ -6,10 +6,11 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use airlock_dm_launcher::log::{chain, log};
+use airlock_dm_launcher::log::log;
 use airlock_dm_launcher::serve::Ended;
 use airlock_dm_launcher::startup::{NotStarted, start};
 use airlock_dm_launcher::teardown::{self, Teardown};
+use airlock_policy::told::chain;
 use lexopt::Arg;
 
 const USAGE: &str = "\

@@ -10,7 +10,8 @@
     reason = "tests fail by panicking, print for people, and start the programs they check"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub mod escapes;
 pub mod extraction;
@@ -28,6 +29,29 @@ pub fn checkout() -> PathBuf {
     let mut folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     folder.pop();
     folder
+}
+
+/// Runs shell lines in a folder.
+///
+/// # Panics
+///
+/// When one of them fails.
+pub fn sh(line: &str, folder: &Path) {
+    let status = Command::new("bash").args(["-euc", line]).current_dir(folder).status();
+    let ended = status.unwrap_or_else(|error| panic!("bash: {error}"));
+    assert!(ended.success(), "{line}");
+}
+
+/// A folder of images, made with the tools that people use.
+///
+/// # Panics
+///
+/// When they cannot be made.
+pub fn images(kind: &str) -> PathBuf {
+    let made = Command::new(checkout().join("tests/images/make")).arg(kind).output();
+    let made = made.unwrap_or_else(|error| panic!("tests/images/make: {error}"));
+    assert!(made.status.success(), "tests/images/make {kind}");
+    PathBuf::from(String::from_utf8_lossy(&made.stdout).lines().last().unwrap_or_default())
 }
 
 /// What `tests/run-all` says of this test run.

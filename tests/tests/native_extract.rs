@@ -8,7 +8,7 @@
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -20,21 +20,9 @@ use airlock_policy::rule::Rule;
 use airlock_tests::extraction::{base_volume, desk, envelope, extracted, input, status};
 use airlock_tests::loopback::with_ext4;
 use airlock_tests::tree::{differences, list};
+use airlock_tests::{images, sh};
 
 const GIB: u64 = 1 << 30;
-
-fn sh(line: &str, folder: &Path) {
-    let status = Command::new("bash").args(["-euc", line]).current_dir(folder).status().unwrap();
-    assert!(status.success(), "{line}");
-}
-
-/// A folder of images, made with the tools that people use.
-fn images(kind: &str) -> PathBuf {
-    let maker = airlock_tests::checkout().join("tests/images/make");
-    let output = Command::new(maker).arg(kind).output().unwrap();
-    assert!(output.status.success(), "tests/images/make {kind}");
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().lines().last().unwrap())
-}
 
 /// The archive `$A` of what shell lines make in an empty folder, unless they make it themselves.
 fn archive(lines: &str) -> tempfile::TempDir {

@@ -1,15 +1,9 @@
 //! The tree digest on this machine's kernel, by the real worker: the same for the same tree,
 //! another for any other, and found again by reading what was written.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "a test fails by panicking, and starts the programs that make its input"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use airlock_dm_launcher::errand::Desk;
 use airlock_policy::digest::{Digest, TreeDigest};
@@ -18,20 +12,9 @@ use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::tree::{Difference, ShownPath};
 use airlock_tests::extraction::{base_volume, desk, extracted_with, verified};
 use airlock_tests::loopback::Loop;
+use airlock_tests::{images, sh};
 
 const SIZE: u64 = 1 << 30;
-
-fn sh(line: &str, folder: &Path) {
-    let status = Command::new("bash").args(["-euc", line]).current_dir(folder).status().unwrap();
-    assert!(status.success(), "{line}");
-}
-
-fn images(kind: &str) -> PathBuf {
-    let maker = airlock_tests::checkout().join("tests/images/make");
-    let output = Command::new(maker).arg(kind).output().unwrap();
-    assert!(output.status.success(), "tests/images/make {kind}");
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().lines().last().unwrap())
-}
 
 /// A volume that archives were extracted into, one over the other.
 struct Volume {

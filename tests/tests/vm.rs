@@ -7,18 +7,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use airlock_tests::s3::Server;
+use airlock_tests::sh;
 use airlock_tests::vm::Guest;
 
 fn images(name: &str) -> PathBuf {
     PathBuf::from(airlock_tests::setting("AIRLOCK_TEST_IMAGES")).join(name)
-}
-
-fn sh(line: &str, folder: &Path) {
-    let status = Command::new("bash").args(["-euc", line]).current_dir(folder).status().unwrap();
-    assert!(status.success(), "{line}");
 }
 
 /// A root filesystem of a few files: the same bytes each time, since several tests put it there.
@@ -31,10 +26,6 @@ fn put_small() {
     Server::of_this_run().put("small/small.tar", &folder.path().join("small.tar"));
 }
 
-fn debian_equals_gnu_tar(file: &str) {
-    equals_gnu_tar(&images("rootfs").join(file), &format!("debian/{file}"));
-}
-
 fn equals_gnu_tar(archive: &Path, key: &str) {
     Server::of_this_run().put(key, archive);
     let folder = tempfile::tempdir().unwrap();
@@ -44,6 +35,23 @@ fn equals_gnu_tar(archive: &Path, key: &str) {
         .file(&expected, "expected.tree")
         .setting("IMAGE_KEY", key)
         .passes("tree-equals-gnu-tar");
+}
+
+fn debian_equals_gnu_tar(file: &str) {
+    equals_gnu_tar(&images("rootfs").join(file), &format!("debian/{file}"));
+}
+
+/// The real launcher starts the worker here: what it gave up holds the worker too.
+#[test]
+fn hard_links_between_directories_become_what_gnu_tar_makes_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    sh(
+        "mkdir -p t/etc t/usr/bin t/usr/share/deep && echo ID=links > t/etc/os-release && echo one > t/usr/bin/one
+         ln t/usr/bin/one t/usr/share/deep/two && ln t/usr/bin/one t/three && ln -s one t/usr/bin/link
+         ln t/usr/bin/link t/etc/link && tar --sort=name -C t -cf links.tar .",
+        folder.path(),
+    );
+    equals_gnu_tar(&folder.path().join("links.tar"), "links/links.tar");
 }
 
 #[test]

@@ -6,21 +6,23 @@
 //! machine boots cold. `AIRLOCK_SWEEP_CASES` and `AIRLOCK_SWEEP_SEED` choose how many and which.
 #![expect(
     clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::print_stdout,
     reason = "a sweep fails by panicking, prints for people, and starts the programs it needs"
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use airlock_tests::random_tree::Random;
+use airlock_tests::report::{self, Case};
 use airlock_tests::s3::Server;
 use airlock_tests::vm::Guest;
-use serde_json::{Value, json};
 
 /// `tests/vm/run` says so when the power was cut.
 const POWER_CUT: i32 = 137;
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
     let now = std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_secs());
     let seed = number("AIRLOCK_SWEEP_SEED", now);
     println!("{cases} power cuts, AIRLOCK_SWEEP_SEED={seed}");
-    let folder = tempfile::tempdir_in(airlock_tests::setting("AIRLOCK_TEST_REPORT")).unwrap();
+    let folder = tempfile::tempdir_in(airlock_tests::checkout().join("target")).unwrap();
     put_images(folder.path());
     let disk = folder.path().join("disk");
     Guest::new().disk(&disk).passes("before-power-cut");
@@ -47,28 +49,20 @@ fn main() -> ExitCode {
         while let case = next.fetch_add(1, Ordering::Relaxed)
             && case < cases
         {
-            let row = cut(&disk, folder.path(), case, seed);
-            println!("{}: {}: {}", text(&row, "case"), text(&row, "outcome"), text(&row, "detail"));
-            report.lock().unwrap().push(row);
+            report.lock().unwrap().push(cut(&disk, folder.path(), case, seed));
         }
     };
     std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(lane))));
-    let mut report = report.into_inner().unwrap();
-    report.sort_by_key(|row| text(row, "case").to_owned());
-    let file = PathBuf::from(airlock_tests::setting("AIRLOCK_TEST_REPORT")).join("power-cuts.json");
-    fs::write(&file, serde_json::to_string_pretty(&report).unwrap()).unwrap();
-    let clean = report.iter().filter(|row| text(row, "outcome") == "clean").count();
-    println!("{clean} of {} clean: {}", report.len(), file.display());
-    if clean == report.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn text<'r>(row: &'r Value, field: &str) -> &'r str {
-    row.get(field).and_then(Value::as_str).unwrap_or_default()
+    let mut cases = report.into_inner().unwrap();
+    cases.sort_by(|a, b| a.case.cmp(&b.case));
+    let bad = report::record("power-cuts", "vm", &cases, &["left", "not cut"]);
+    println!("{} of {} clean", cases.len() - bad.len(), cases.len());
+    if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One life that ends by a power cut, and the next one.
-fn cut(disk: &Path, folder: &Path, case: u64, seed: u64) -> Value {
-    let random = mix(seed ^ mix(case));
+fn cut(disk: &Path, folder: &Path, case: u64, seed: u64) -> Case {
+    let random = Random::new(seed.wrapping_add(case)).number();
     let share = f64::from(u32::try_from(random % 10_000).unwrap_or(0)) / 10_000.0;
     let after = LONGEST.mul_f64(share).max(Duration::from_millis(300));
     // Every third cut loses all that was not flushed; the others a random part of it.
@@ -91,12 +85,12 @@ fn cut(disk: &Path, folder: &Path, case: u64, seed: u64) -> Value {
         let requests = last_line(&first.stderr, "vm: power cut:");
         if second.status.success() {
             let how = last_line(&second.stdout, "web:");
-            json!({"case": name, "outcome": "clean", "detail": format!("{how}; {requests}")})
+            Case::new(name, "clean", format!("{how}; {requests}"))
         } else {
-            json!({"case": name, "outcome": "left", "detail": complaint(&second)})
+            Case::new(name, "left", complaint(&second))
         }
     } else {
-        json!({"case": name, "outcome": "not cut", "detail": complaint(&first)})
+        Case::new(name, "not cut", complaint(&first))
     };
     drop(fs::remove_file(&copy));
     row
@@ -111,14 +105,6 @@ fn complaint(output: &Output) -> String {
     let all = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)];
     let lines: Vec<&str> = all.iter().flat_map(|text| text.lines()).collect();
     lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")
-}
-
-/// splitmix64: one number from another.
-fn mix(from: u64) -> u64 {
-    let mut z = from.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Two images of some hundred files each: enough to be in the middle of, small enough for an emulator.

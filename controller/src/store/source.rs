@@ -19,6 +19,22 @@ pub struct Seen {
     pub modified: Option<i64>,
 }
 
+impl Seen {
+    /// Whether a place that was seen so still holds the same: by its version, else by its
+    /// `ETag`, and by the time of its last change only where a server gives neither.
+    pub fn is_still(&self, now: &Self) -> bool {
+        let Self { bytes, etag, version, modified } = self;
+        let same = |before: &Option<String>, now: &Option<String>| {
+            before.as_ref().zip(now.as_ref()).map(|(before, now)| before == now)
+        };
+        *bytes == now.bytes
+            && (same(version, &now.version) == Some(true)
+                || same(etag, &now.etag).unwrap_or_else(|| {
+                    same(version, &now.version).is_none() && *modified == now.modified
+                }))
+    }
+}
+
 /// Records what a place holds.
 pub fn record(
     tx: &Transaction<'_>,
@@ -69,4 +85,34 @@ pub fn of_image(tx: &Transaction<'_>, image: Digest) -> Result<Vec<(String, Stri
     )?;
     let rows = statement.query_map([image.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_object_is_told_by_version_else_etag_else_time() {
+        let text = |word: &str| Some(word.to_owned());
+        let seen = |bytes, version, etag, modified| Seen { bytes, etag, version, modified };
+        let before = seen(7, text("v1"), text("e1"), Some(1));
+        let same = [
+            seen(7, text("v1"), text("e1"), Some(1)),
+            seen(7, text("v1"), None, Some(2)),
+            // Put there anew, with the same content.
+            seen(7, text("v2"), text("e1"), Some(2)),
+            seen(7, None, text("e1"), Some(2)),
+        ];
+        assert!(same.iter().all(|now| before.is_still(now)), "{same:?}");
+        let other = [
+            seen(8, text("v1"), text("e1"), Some(1)),
+            seen(7, text("v2"), text("e2"), Some(1)),
+            seen(7, text("v2"), None, Some(1)),
+            seen(7, None, text("e2"), Some(1)),
+        ];
+        assert!(other.iter().all(|now| !before.is_still(now)), "{other:?}");
+        let bare = |modified| seen(7, None, None, modified);
+        assert!(bare(Some(1)).is_still(&bare(Some(1))));
+        assert!(!bare(Some(1)).is_still(&bare(Some(2))));
+    }
 }

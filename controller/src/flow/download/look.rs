@@ -35,7 +35,7 @@ pub(super) async fn check_exists(world: &World, step: &mut Step<'_, Download>) -
     step.note = Some(ByteSize(seen.bytes).to_string());
     step.data.seen = Some(seen.clone());
     if let Some((image, before)) = record
-        && before == seen
+        && before.is_still(&seen)
         && source.pin.is_none_or(|pin| pin == image)
         && held(world, step, image, &seen).await?
     {
@@ -103,7 +103,7 @@ pub(super) async fn fetched_meanwhile(
     let (wanted, store) = (seen(info), &world.store);
     let found = store.read(move |tx| {
         let Some((image, seen)) = source::find(tx, &place)? else { return Ok(None) };
-        if seen != wanted || pin.is_some_and(|pin| pin != image) {
+        if !seen.is_still(&wanted) || pin.is_some_and(|pin| pin != image) {
             return Ok(None);
         }
         // One tar alone is its own image.

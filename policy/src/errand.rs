@@ -36,6 +36,8 @@ pub struct Envelope {
 pub const LEDGER: &str = "ledger";
 /// What a compacted ledger is called until it takes the ledger's place.
 pub const NEW_LEDGER: &str = "ledger.new";
+/// The folder of manifests in the state directory, each called after its volume's thin id.
+pub const TREES: &str = "trees";
 
 /// What the broker asks of the launcher.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -2,21 +2,18 @@
 
 use std::io;
 
+use airlock_policy::errand::TREES;
 use airlock_policy::name::ThinId;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Ledger, Thing};
 
-/// The folder of manifests in the state directory: the launcher makes it, each file is called
-/// after its volume's thin id.
-const FOLDER: &str = "trees";
-
 impl Ledger {
     /// Removes the manifests of volumes that are gone. Returns how many.
     pub fn remove_orphans(&self, state: impl std::os::fd::AsFd) -> io::Result<u32> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = match rustix::fs::openat(state, FOLDER, flags, Mode::empty()) {
+        let folder = match rustix::fs::openat(state, TREES, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(0),
             other => other?,
         };

@@ -2,19 +2,17 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use airlock_policy::errand::{Failure, Stage};
+use airlock_policy::errand::{Failure, Stage, TREES};
 use airlock_policy::name::ThinId;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::log::failed;
 
-const FOLDER: &str = "trees";
-
 /// Makes the manifest of a volume, empty. Its name is on the disk when this returns.
 pub(super) fn create(state: BorrowedFd<'_>, thin: ThinId) -> Result<OwnedFd, Failure> {
     let failed = failed(Stage::TreeFile);
-    match rustix::fs::mkdirat(state, FOLDER, Mode::RWXU) {
+    match rustix::fs::mkdirat(state, TREES, Mode::RWXU) {
         Ok(()) => rustix::fs::fsync(state).map_err(&failed)?,
         Err(Errno::EXIST) => {}
         Err(errno) => return Err(failed(errno)),
@@ -43,6 +41,25 @@ pub(super) fn remove(state: BorrowedFd<'_>, thin: ThinId) -> Result<(), Failure>
     absent_or(removed).map(drop)
 }
 
+/// Removes all manifests, and their folder unless somebody else has put something there.
+pub(super) fn remove_all(state: BorrowedFd<'_>) -> Result<(), Errno> {
+    let folder = match folder(state) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_bytes().iter().all(u8::is_ascii_digit) {
+            rustix::fs::unlinkat(&folder, name, AtFlags::empty())?;
+        }
+    }
+    match rustix::fs::unlinkat(state, TREES, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY) => Ok(()),
+        other => other,
+    }
+}
+
 fn absent_or<T>(result: Result<T, Errno>) -> Result<Option<T>, Failure> {
     match result {
         Err(Errno::NOENT) => Ok(None),
@@ -52,7 +69,7 @@ fn absent_or<T>(result: Result<T, Errno>) -> Result<Option<T>, Failure> {
 
 fn folder(state: impl AsFd) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(state, FOLDER, flags, Mode::empty())
+    rustix::fs::openat(state, TREES, flags, Mode::empty())
 }
 
 fn name(thin: ThinId) -> String {

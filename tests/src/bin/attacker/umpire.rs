@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
 
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
 use crate::scene::{Attempt, Control, Scene};
@@ -36,8 +35,8 @@ fn made(attempt: &Attempt, scene: &Scene, first: &dyn Fn() -> bool) -> Ended {
         // SAFETY: ends the process without running anything that was left by its parent.
         unsafe { libc::_exit(code) };
     }
-    let pidfd = pidfd_open(Pid::from_raw(child).unwrap(), PidfdFlags::empty()).unwrap();
-    let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+    let child = WaitId::Pid(Pid::from_raw(child).unwrap());
+    let status = waitid(child, WaitIdOptions::EXITED).unwrap().unwrap();
     match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => Ended::Did,
         (Some(UNCONFINED), _) => Ended::Unconfined,

@@ -32,6 +32,7 @@ fast: lint ## The tests that need neither root nor the VM.
 lint: ## rustfmt and clippy, warnings denied.
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@tests/fuzz/run --check
 
 deny: ## Licences, banned crates, fences, sources; advisories where they can be fetched.
 	@tests/setup/deny.sh

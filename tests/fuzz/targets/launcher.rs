@@ -2,8 +2,10 @@
 #![no_main]
 
 use airlock_fuzz::seeds;
-use airlock_policy::digest::{BlobDigest, Digest};
-use airlock_policy::errand::{Answer, Envelope, Errand, Failure, Progress, Stage, ThinDevice};
+use airlock_policy::digest::{BlobDigest, Digest, TreeDigest};
+use airlock_policy::errand::{
+    Answer, Envelope, Errand, Failure, Manifest, Progress, Stage, ThinDevice,
+};
 use airlock_policy::limit::ArchiveLimits;
 use airlock_policy::name::{RequestId, SnapshotName, ThinId};
 use airlock_policy::rule::Rule;
@@ -54,9 +56,10 @@ fn envelope(data: &[u8]) -> Option<Envelope> {
 
 fn errands(data: &[u8]) -> Vec<Errand> {
     let mut errands = vec![
-        Errand::OpenPool { create: data.len() % 2 == 0 },
+        Errand::OpenPool { create: data.len().is_multiple_of(2) },
         Errand::CheckPool,
         Errand::Cancel { errand: u64::from_le_bytes(at(data, 41)) },
+        Errand::ExchangeLedger,
     ];
     let name = SnapshotName::try_from(word(data, 49, 128)).ok();
     errands.extend(name.clone().map(|name| Errand::Unpublish { name }));
@@ -64,8 +67,20 @@ fn errands(data: &[u8]) -> Vec<Errand> {
         let device = ThinDevice { thin, minor: u32::from_le_bytes(at(data, 45)) };
         errands.push(Errand::Format { device });
         let blob = BlobDigest(Digest::from_bytes(at(data, 49)));
-        errands.push(Errand::Extract { device, blob });
-        errands.extend(name.map(|name| Errand::Publish { device, name }));
+        let tree = TreeDigest(Digest::from_bytes(at(data, 81)));
+        for below in [None, Some(Manifest { thin, tree })] {
+            errands.push(Errand::Extract { device, blob, below });
+        }
+        errands.extend([Errand::Verify { device, tree }, Errand::Forget { thin }]);
+        errands.push(Errand::Grow { device });
+        let read_only = data.len().is_multiple_of(2);
+        errands.extend(name.into_iter().flat_map(|name| {
+            [
+                Errand::Publish { device, name: name.clone() },
+                Errand::Mount { device, name: name.clone(), read_only },
+                Errand::Unmount { device, name },
+            ]
+        }));
     }
     errands
 }
@@ -95,8 +110,11 @@ fn make() -> Vec<Vec<u8>> {
         fields[41] = number;
         seeds.extend(answers(&fields).iter().map(|answer| answer.encode(&envelope).to_vec()));
     }
-    let order = ExtractOrder { envelope, limits: ArchiveLimits::default(), memory: 512 << 20 };
-    for job in [Job::HoldNamespace, Job::Format, Job::Check, Job::Extract(order)] {
+    let orders = [None, Some(TreeDigest(Digest::of(b"below")))].map(|below| {
+        let (envelope, limits) = (envelope.clone(), ArchiveLimits::default());
+        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20, below })
+    });
+    for job in [Job::HoldNamespace, Job::Format, Job::Check].into_iter().chain(orders) {
         seeds.push(job.arguments()[1..].join("\n").into_bytes());
     }
     seeds

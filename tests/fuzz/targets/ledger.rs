@@ -7,7 +7,7 @@ use std::path::Path;
 
 use airlock_dm_helper::ledger::{Ledger, Record};
 use airlock_fuzz::seeds;
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
 use airlock_policy::layout::LayoutFacts;
 use airlock_policy::name::ThinId;
 use libfuzzer_sys::fuzz_target;
@@ -67,6 +67,7 @@ fn make() -> Vec<Vec<u8>> {
         entries: 1,
         file_bytes: 2,
         layout: LayoutFacts::default(),
+        tree: Some(TreeDigest(Digest::of(b"t"))),
     };
     let volume = |number, seed, parent| Change::CreateVolume {
         thin: thin(number),
@@ -93,10 +94,9 @@ fn make() -> Vec<Vec<u8>> {
     change(&mut records, Change::Seal { thin: thin(1) });
     change(&mut records, volume(2, 2, Some(chain(1))));
     let name = "web".parse().unwrap();
-    change(
-        &mut records,
-        Change::CreateSnapshot { thin: thin(3), name, image: chain(1), read_only: false },
-    );
+    let (image, read_only, sectors) = (chain(1), false, Some(4));
+    change(&mut records, Change::CreateSnapshot { thin: thin(3), name, image, read_only, sectors });
+    records.push(Record::Grown { data_sectors: 512, metadata_sectors: 4 });
     records.push(Record::HandedOut { thin: thin(3) });
     change(&mut records, Change::Delete { thin: thin(2) });
     records

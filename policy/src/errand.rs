@@ -322,8 +322,6 @@ impl Stage {
                 | Self::LoopAttach
                 | Self::DeviceCheck
                 | Self::BlobOpen
-                | Self::Mount
-                | Self::IdMap
                 | Self::TreeFile
                 | Self::TooMany
         )
@@ -334,7 +332,9 @@ impl Stage {
     pub const fn is_of_worker(self) -> bool {
         matches!(
             self,
-            Self::WorkerSandbox
+            Self::Mount
+                | Self::IdMap
+                | Self::WorkerSandbox
                 | Self::BlobRead
                 | Self::Write
                 | Self::VolumeFull

@@ -14,8 +14,8 @@ use crate::name::{RequestId, SnapshotName};
 /// The worker's name, as its first argument and as its file's.
 pub const WORKER: &str = "airlock-dm-worker";
 
-/// [`Job::Extract`]: the volume's detached mount, ids mapped.
-pub const MOUNT: i32 = 3;
+/// The device, as a descriptor that only names it, of every job that works on one.
+pub const DEVICE: i32 = 3;
 /// [`Job::Extract`]: the blob, open for reading.
 pub const BLOB: i32 = 4;
 /// [`Job::Extract`]: the pipe for reports, each an encoded [`Answer`](crate::errand::Answer).
@@ -26,12 +26,9 @@ pub const USER_NAMESPACE: i32 = 6;
 pub const TREE: i32 = 7;
 /// [`Job::Extract`]: the manifest of the volume below, where [`ExtractOrder::below`] names one.
 pub const BELOW: i32 = 8;
-/// [`Job::Verify`]: the reports and the user namespace, behind [`MOUNT`]; then the manifest, where
+/// [`Job::Verify`]: the reports and the user namespace, behind [`DEVICE`]; then the manifest, where
 /// [`VerifyOrder::manifest`] says that there is one.
 pub const VERIFY: [i32; 3] = [4, 5, 6];
-/// [`Job::Format`], [`Job::Check`], [`Job::Grow`] and [`Job::Mount`]: the device, as a descriptor
-/// that only names it.
-pub const DEVICE: i32 = 3;
 /// [`Job::Mount`]: the directory to mount on.
 pub const MOUNT_POINT: i32 = 4;
 /// [`Job::Unmount`]: the folder of all mounts.
@@ -62,9 +59,9 @@ pub enum Job {
     },
     /// Unmounts the directory of this name, and removes it. Likewise.
     Unmount(SnapshotName),
-    /// Extracts a blob into a mount.
+    /// Extracts a blob into the filesystem on a device.
     Extract(ExtractOrder),
-    /// Reads a mount again and compares it with its manifest.
+    /// Reads a filesystem again and compares it with its manifest.
     Verify(VerifyOrder),
 }
 

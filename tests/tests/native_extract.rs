@@ -14,7 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use airlock_dm_launcher::errand::extract;
-use airlock_policy::errand::{Answer, Failure, Stage};
+use airlock_policy::errand::{Answer, Failure, Progress, Stage};
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::rule::Rule;
 use airlock_tests::extraction::{base_volume, desk, envelope, extracted, input, status};
@@ -304,6 +304,8 @@ fn a_worker_that_is_killed_leaves_no_mount() {
         let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
         rustix::fs::open(device.path(), flags, Mode::empty())
     };
+    // It says so as soon as its volume is mounted.
+    assert_eq!(worker.read_report(), Some(Answer::Progress(Progress::default())));
     assert!(matches!(exclusively(), Err(rustix::io::Errno::BUSY)), "the volume is not mounted");
     worker.kill(Stage::WorkerLate);
     let late = Answer::Failed(Failure { stage: Stage::WorkerLate, errno: 0 });

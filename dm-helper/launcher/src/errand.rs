@@ -226,6 +226,10 @@ impl Desk {
         Worker::start_tool(&self.worker, job, descriptors, how).map(run)
     }
 
+    fn device_time(&self) -> Duration {
+        Duration::from_secs(self.config.limits.device_seconds)
+    }
+
     fn tool_time(&self) -> Duration {
         Duration::from_secs(self.config.limits.tool_seconds)
     }

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::BlobStore;
 use crate::config::Config;
 use crate::fault::{Explain as _, fault};
-use crate::flow::{Engine, Live, Locks, Queues, World, machines};
+use crate::flow::{Engine, Live, Locks, Queues, Settings, World, machines};
 use crate::helper::Helper;
 use crate::source::Sources;
 use crate::store::Store;
@@ -140,7 +140,8 @@ impl Daemon {
             sources: Sources::new(&config),
             blobs,
             limits: config.limits.archive(),
-            queues: Queues::new(config.queues.downloads, config.queues.unpack),
+            queues: Queues::of(&config.queues),
+            settings: Arc::new(Settings::of(&config)),
             live: Arc::new(Live::default()),
             locks: Locks::default(),
         });

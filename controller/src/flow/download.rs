@@ -23,7 +23,7 @@ use self::validate::validate;
 use super::World;
 use super::machine::machine;
 use super::queue::Queue;
-use super::rules::Rules;
+use super::rules::{Rules, Settings};
 use super::step::{Machine, Step, StepFault, bug};
 use crate::blob::{Progress, Wanted};
 use crate::fault::{Explain as _, fault};
@@ -140,18 +140,27 @@ impl Machine for Download {
     const JOINED: Option<(DownloadEvent, DownloadState)> =
         Some((DownloadEvent::Joined, DownloadState::Joined));
 
-    fn rules(state: DownloadState) -> Rules {
+    fn rules(state: DownloadState, settings: &Settings) -> Rules {
+        let Settings { attempts, deadlines, .. } = settings;
         match state {
-            DownloadState::CheckExists => Rules::new(4, 30).patient(),
-            DownloadState::Download => {
-                Rules::new(6, 0).without_deadline().patient().queued(Queue::Download).giving_way()
+            DownloadState::CheckExists => {
+                settings.s3_rules(attempts.check_exists, deadlines.check_exists)
             }
-            DownloadState::Validate => Rules::new(3, 600).queued(Queue::Download).giving_way(),
+            DownloadState::Download => settings
+                .s3_rules(attempts.download, deadlines.download)
+                .queued(Queue::Download)
+                .giving_way(),
+            DownloadState::Validate => settings
+                .rules(attempts.validate, deadlines.validate)
+                .queued(Queue::Download)
+                .giving_way(),
             DownloadState::StoreMetadata
             | DownloadState::Done
             | DownloadState::Joined
             | DownloadState::Failed
-            | DownloadState::Cancelled => Rules::new(6, 15),
+            | DownloadState::Cancelled => {
+                settings.rules(attempts.store_metadata, deadlines.store_metadata)
+            }
         }
     }
 

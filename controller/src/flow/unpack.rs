@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::World;
 use super::machine::machine;
 use super::queue::Queue;
-use super::rules::Rules;
+use super::rules::{Rules, Settings};
 use super::step::{Machine, Step, StepFault, bug};
 use crate::fault::{Explain as _, fault};
 use crate::helper::HelperFault;
@@ -109,16 +109,26 @@ impl Machine for Unpack {
     const DEFINITION: u32 = 1;
     const JOINED: Option<(UnpackEvent, UnpackState)> = None;
 
-    fn rules(state: UnpackState) -> Rules {
+    fn rules(state: UnpackState, settings: &Settings) -> Rules {
+        let Settings { attempts, deadlines, .. } = settings;
         match state {
-            UnpackState::CheckUnpacked => Rules::new(4, 30),
-            UnpackState::CreateDevice => Rules::new(4, 60),
-            UnpackState::ExtractLayers => Rules::new(3, 1800).queued(Queue::Unpack).giving_way(),
-            UnpackState::VerifyLayout => Rules::new(3, 120),
+            UnpackState::CheckUnpacked => {
+                settings.rules(attempts.check_unpacked, deadlines.check_unpacked)
+            }
+            UnpackState::CreateDevice => {
+                settings.rules(attempts.create_device, deadlines.create_device)
+            }
+            UnpackState::ExtractLayers => settings
+                .rules(attempts.extract_layers, deadlines.extract_layers)
+                .queued(Queue::Unpack)
+                .giving_way(),
+            UnpackState::VerifyLayout => {
+                settings.rules(attempts.verify_layout, deadlines.verify_layout)
+            }
             UnpackState::UpdateDb
             | UnpackState::Done
             | UnpackState::Failed
-            | UnpackState::Cancelled => Rules::new(6, 30),
+            | UnpackState::Cancelled => settings.rules(attempts.update_db, deadlines.update_db),
         }
     }
 

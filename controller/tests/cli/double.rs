@@ -9,9 +9,9 @@ use airlock_policy::digest::{Digest, TreeDigest};
 use airlock_policy::tree::{Difference, ShownPath};
 use airlock_protocol::control::{
     Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, Finding, HealthLine, HealthState, Hello,
-    ImageView, ListAll, ListRuns, Listing, Named, OneSnapshot, PoolView, Repair, RepairLine,
-    RepairOutcome, RunId, RunState, RunView, ShowRun, SnapshotView, Submit, VerifyView, Watch,
-    Work,
+    ImageView, ListAll, ListRuns, Listing, MachinesView, Named, OneSnapshot, PoolView, Repair,
+    RepairLine, RepairOutcome, RunId, RunState, RunView, ShowRun, SnapshotView, Submit, VerifyView,
+    Watch, Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use futures::StreamExt as _;
@@ -19,7 +19,7 @@ use tarpc::context::Context;
 use tarpc::server::{BaseChannel, Channel as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::views::{fault, image, run, snapshot};
+use super::views::{fault, image, machines, run, snapshot};
 
 /// What the daemon does.
 #[derive(Clone, Debug)]
@@ -211,6 +211,10 @@ impl Control for Double {
             run(RunState::Cancelled)
         })
         .await
+    }
+
+    async fn machines(self, _: Context, _: Ask) -> Result<MachinesView, Fault> {
+        self.answer(|_| machines()).await
     }
 
     async fn images(self, _: Context, request: ListAll) -> Result<Listing<ImageView>, Fault> {

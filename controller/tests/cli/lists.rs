@@ -135,3 +135,31 @@ fn the_preflight_needs_nothing_and_takes_no_time() {
         assert_eq!(item["remedy"].as_array().unwrap().is_empty(), well, "{item}");
     }
 }
+
+#[test]
+fn machines_show_what_holds_and_what_would_by_default() {
+    let daemon = Daemon::start("machines", Script::default());
+    let told = ask(&daemon, &["runs", "machines"]);
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: Vec<_> = text(&told.stdout).lines().map(words).collect();
+    assert_eq!(
+        shown,
+        [
+            "MACHINE STATE ATTEMPTS DEADLINE LONGEST WAIT QUEUE RUNNING QUEUED AGAIN DEFAULT",
+            "download download 9 1 h 30 s downloads 5 2 1 attempts 6, deadline none",
+            "",
+            "QUEUE LIMIT RUNNING QUEUED DEFAULT",
+            "downloads 5 5 2 -",
+        ]
+    );
+    let told = ask(&daemon, &["runs", "machines", "--output", "json"]);
+    let [document] = json_lines(&told.stdout).try_into().unwrap();
+    assert_eq!(document["schema"], "airlock.machines/1");
+    let state = &document["machines"][0]["states"][0];
+    assert_eq!(
+        (&state["attempts"]["value"], &state["attempts"]["default"]),
+        (&9.into(), &6.into())
+    );
+    assert_eq!(state["deadline_ms"]["default"], Value::Null);
+    assert_eq!(document["queues"][0]["limit"]["value"], 5);
+}

@@ -38,6 +38,8 @@ pub const LEDGER: &str = "ledger";
 pub const NEW_LEDGER: &str = "ledger.new";
 /// The folder of manifests in the state directory, each called after its volume's thin id.
 pub const TREES: &str = "trees";
+/// What the launcher has done with each thin device, beside the ledger.
+pub const PAST: &str = "past";
 
 /// What the broker asks of the launcher.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -26,7 +26,7 @@ pub enum Access {
 /// It is unmounted when the last descriptor of it is closed.
 pub fn detached(user_namespace: BorrowedFd<'_>, access: Access) -> Result<OwnedFd, Failure> {
     let failed = |stage| move |errno: i32| Failure { stage, errno };
-    // Nothing in it is run, is a device or gives rights, whatever the image says; and reading
+    // HOST-3: nothing in it is run, is a device or gives rights, whatever the image says; and reading
     // changes nothing.
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV

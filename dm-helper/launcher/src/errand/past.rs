@@ -1,5 +1,5 @@
 //! What was done with each thin device: a byte each, in a file of the launcher's that the broker never
-//! has. Thin ids are never used twice, so a mark stands as long as the pool.
+//! has (LINK-3). Thin ids are never used twice, so a mark stands as long as the pool.
 //!
 //! Not flushed: that a broker was taken over and the machine lost its power is not provided for.
 
@@ -66,7 +66,8 @@ mod tests {
     fn what_was_done_is_known_to_the_next_launcher_until_the_pool_is_gone() {
         let folder = std::env::temp_dir().join(format!("airlock-past-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
-        let again = || std::fs::File::open(&folder).unwrap();
+        let again =
+            || rustix::fs::open(&folder, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let thin = |number: u32| ThinId::try_from(number).unwrap();
         assert!(!has(again().as_fd(), thin(7), FILLED | HANDED_OUT).unwrap());
         mark(again().as_fd(), thin(7), HANDED_OUT).unwrap();

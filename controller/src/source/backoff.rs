@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::SourceFault;
-use crate::config::BackoffConfig;
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// The tries of one request without progress.
 #[derive(Debug)]
@@ -14,21 +16,17 @@ pub(crate) struct Backoff {
     ceiling: Duration,
     tries: u32,
     most: u32,
-    first: Duration,
-    factor: u32,
-    longest: Duration,
 }
 
 impl Backoff {
     /// At most this many tries without progress.
-    pub(super) const fn new(most: u32, waits: &BackoffConfig) -> Self {
-        let (first, longest) = (waits.first.duration(), waits.longest_s3.duration());
-        Self { ceiling: first, tries: 0, most, first, factor: waits.factor, longest }
+    pub(super) const fn new(most: u32) -> Self {
+        Self { ceiling: FIRST, tries: 0, most }
     }
 
     /// Notes progress: the tries are counted anew.
     pub(crate) const fn progressed(&mut self) {
-        self.ceiling = self.first;
+        self.ceiling = FIRST;
         self.tries = 0;
     }
 
@@ -47,7 +45,7 @@ impl Backoff {
         }
         let pause = self.ceiling.mul_f64(random_fraction());
         tracing::info!(code = fault.code(), tries = self.tries, ?pause, "trying again: {fault}");
-        self.ceiling = self.ceiling.saturating_mul(self.factor).min(self.longest);
+        self.ceiling = self.ceiling.saturating_mul(2).min(LONGEST);
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(SourceFault::Cancelled),
@@ -84,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn gives_up_after_the_last_try_and_counts_anew_after_progress() {
         let cancel = CancellationToken::new();
-        let mut backoff = Backoff::new(3, &BackoffConfig::default());
+        let mut backoff = Backoff::new(3);
         for _ in 0..2 {
             backoff.wait(stalled(), &cancel).await.unwrap();
         }
@@ -98,13 +96,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_final_fault_is_never_tried_again_and_a_wait_can_be_cancelled() {
-        let (cancel, waits) = (CancellationToken::new(), BackoffConfig::default());
+        let cancel = CancellationToken::new();
         let changed = SourceFault::Changed { place: "s3://images/x".parse().unwrap() };
-        let fault = Backoff::new(9, &waits).wait(changed, &cancel).await.unwrap_err();
+        let fault = Backoff::new(9).wait(changed, &cancel).await.unwrap_err();
         assert!(matches!(fault, SourceFault::Changed { .. }));
         cancel.cancel();
         let started = Instant::now();
-        let fault = Backoff::new(9, &waits).wait(stalled(), &cancel).await.unwrap_err();
+        let fault = Backoff::new(9).wait(stalled(), &cancel).await.unwrap_err();
         assert!(matches!(fault, SourceFault::Cancelled));
         assert!(started.elapsed() < Duration::from_millis(90));
     }

@@ -12,7 +12,6 @@ mod finish;
 mod ledger;
 mod manifest;
 mod metadata;
-pub mod mount;
 mod people;
 mod remove;
 mod report;

@@ -73,7 +73,8 @@ fn session(global: &Global, environment: &Environment) -> Result<Session, (Conso
 
 fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
     use command::{
-        completions, daemon, db, doctor, inspect, list, pool, remove, runs, verify, version, work,
+        completions, daemon, db, doctor, inspect, list, machines, pool, remove, runs, verify,
+        version, work,
     };
 
     match command {
@@ -94,6 +95,9 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
         }
         Command::Runs { action: Some(RunsAction::Watch { run }), .. } => {
             wait(runs::watch(session, run))
+        }
+        Command::Runs { action: Some(RunsAction::Machines), .. } => {
+            wait(machines::machines(session))
         }
         Command::Runs { all, list, action: None } => wait(runs::list(session, all, list)),
         Command::Cancel { runs } => wait(remove::cancel(session, runs)),

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::BlobStore;
 use crate::config::Config;
 use crate::fault::{Explain as _, fault};
-use crate::flow::{Engine, Live, Locks, Queues, World, machines};
+use crate::flow::{Engine, Live, Locks, Queues, Settings, World, machines};
 use crate::helper::Helper;
 use crate::source::Sources;
 use crate::store::Store;
@@ -104,7 +104,6 @@ pub struct Daemon {
     engine: Engine,
     stop: CancellationToken,
     started: Instant,
-    checks: Arc<verify::BlobChecks>,
     /// Held for life.
     _lock: Arc<DaemonLock>,
 }
@@ -141,14 +140,14 @@ impl Daemon {
             sources: Sources::new(&config),
             blobs,
             limits: config.limits.archive(),
-            queues: Queues::new(config.queues.downloads, config.queues.unpack),
+            queues: Queues::of(&config.queues),
+            settings: Arc::new(Settings::of(&config)),
             live: Arc::new(Live::default()),
             locks: Locks::default(),
         });
         let (config, started) = (Arc::new(config), Instant::now());
         let stop = CancellationToken::new();
-        let checks = Arc::default();
-        let daemon = Self { config, engine, stop, started, checks, _lock: Arc::new(lock) };
+        let daemon = Self { config, engine, stop, started, _lock: Arc::new(lock) };
         // While nothing runs: a blob that a download has just brought is on nobody's record yet.
         daemon.sweep_blobs().await;
         let resumed = daemon.engine.resume(unclean).await.map_err(|error| error.fault())?;

@@ -12,9 +12,10 @@
 //! | `download`, `unpack`, `activate` | the machines |
 //! | `chain` | how a run goes on when its flow ends |
 //! | `submit` | how a run begins |
-//! | `live`, `view` | what people see of it |
+//! | `live`, `view`, `busy` | what people see of it |
 
 pub mod activate;
+mod busy;
 mod chain;
 pub mod download;
 pub mod engine;
@@ -43,6 +44,7 @@ pub use engine::Engine;
 pub use live::Live;
 pub use machine::IllegalTransition;
 pub use queue::Queues;
+pub use rules::Settings;
 pub(crate) use submit::name_of;
 pub use submit::{Order, device_of, image_of};
 pub use unpack::Unpack;
@@ -58,6 +60,8 @@ pub struct World {
     pub sources: Sources,
     /// The blobs.
     pub blobs: BlobStore,
+    /// Attempts, deadlines and waits.
+    pub settings: Arc<Settings>,
     /// The limits on a layer.
     pub limits: ArchiveLimits,
     /// The queues.

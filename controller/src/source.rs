@@ -18,7 +18,7 @@ use airlock_policy::source::Place;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, S3Config};
+use crate::config::{BackoffConfig, Config, S3Config};
 
 pub(crate) use self::backoff::Backoff;
 pub use self::client::NOISY_COMPONENTS;
@@ -48,6 +48,7 @@ pub struct Sources(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     s3: S3Config,
+    waits: BackoffConfig,
     client: OnceCell<aws_sdk_s3::Client>,
     pace: Option<Pace>,
 }
@@ -56,7 +57,8 @@ impl Sources {
     /// Prepares the way, and speaks to nobody: the first S3 source looks for credentials.
     pub fn new(config: &Config) -> Self {
         let pace = config.s3.rate_limit.map(Pace::new);
-        Self(Arc::new(Inner { s3: config.s3.clone(), client: OnceCell::new(), pace }))
+        let (s3, waits) = (config.s3.clone(), config.backoff.clone());
+        Self(Arc::new(Inner { s3, waits, client: OnceCell::new(), pace }))
     }
 
     /// Looks at an object: one HEAD, tried again while the server cannot answer.
@@ -84,7 +86,7 @@ impl Sources {
     }
 
     pub(crate) fn backoff(&self) -> Backoff {
-        Backoff::new(self.0.s3.attempts)
+        Backoff::new(self.0.s3.attempts, &self.0.waits)
     }
 
     /// How long the next byte may take.

@@ -65,6 +65,11 @@ impl Helper {
         Duration::from_secs(self.config.limits.tool_seconds.saturating_mul(2))
     }
 
+    /// What the launcher gives a worker to mount its volume, and time to be gone.
+    pub(crate) fn mount_time(&self) -> Duration {
+        self.device_time().saturating_add(Duration::from_secs(5))
+    }
+
     /// What the launcher gives a worker, and time to be gone.
     pub(crate) fn extraction_time(&self) -> Duration {
         Duration::from_secs(self.config.limits.extract_seconds).saturating_add(self.device_time())

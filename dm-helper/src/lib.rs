@@ -12,6 +12,7 @@
 //! | `rpc`, `worker`, `permit` | from a request to the one thread that may act on it |
 //! | `ops` | the verbs, a file each |
 //! | `helper`, `turns`, `pool`, `growth`, `extraction` | what the verbs have in common |
+//! | `long` | what a worker does for long |
 //! | `operations` | what is being done to devices, and what of it is late |
 //! | [`dm`] | the device table |
 //! | [`ledger`] | what the helper itself knows of its volumes |
@@ -29,6 +30,7 @@ mod growth;
 mod helper;
 pub mod ledger;
 pub mod listener;
+mod long;
 mod operations;
 mod ops;
 mod pace;

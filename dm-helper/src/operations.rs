@@ -42,8 +42,8 @@ pub(crate) struct Operation {
     pub(crate) within: Duration,
     /// Whether the volume may be asked about meanwhile: an extraction is polled.
     pub(crate) is_shared: bool,
-    /// What is done when it is late, without waiting for anything.
-    pub(crate) on_late: Option<Box<dyn FnOnce() + Send>>,
+    /// What is done when it is late in this step, without waiting for anything.
+    pub(crate) on_late: Option<Box<dyn FnOnce(Step) + Send>>,
 }
 
 struct Running {
@@ -80,6 +80,13 @@ impl Operations {
         self.lock().0.insert(subject, running);
     }
 
+    /// Notes that one has come to its next step, to be over so long after its begin.
+    pub(crate) fn proceed(&self, subject: Subject, (step, within): (Step, Duration)) {
+        if let Some(running) = self.lock().0.get_mut(&subject) {
+            (running.operation.step, running.operation.within) = (step, within);
+        }
+    }
+
     /// Notes an end; a late one is told. Returns who waited for it.
     pub(crate) fn end(&self, subject: Subject, result: &dyn Display) -> Vec<Job> {
         let Some(running) = self.lock().0.remove(&subject) else { return Vec::new() };
@@ -97,7 +104,8 @@ impl Operations {
             if !running.is_late && elapsed >= running.operation.within {
                 running.is_late = true;
                 running.tell("device-late", *subject, &[]);
-                running.operation.on_late.take().into_iter().for_each(|tell| tell());
+                let step = running.operation.step;
+                running.operation.on_late.take().into_iter().for_each(|tell| tell(step));
                 told.append(&mut running.waiting);
             }
         }

@@ -38,6 +38,8 @@ pub const LEDGER: &str = "ledger";
 pub const NEW_LEDGER: &str = "ledger.new";
 /// The folder of manifests in the state directory, each called after its volume's thin id.
 pub const TREES: &str = "trees";
+/// What the launcher has done with each thin device, beside the ledger.
+pub const PAST: &str = "past";
 
 /// What the broker asks of the launcher.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -64,8 +66,6 @@ pub enum Errand {
         blob: BlobDigest,
         /// The volume below, whose manifest says what its files hold; `None` where it has none.
         below: Option<Manifest>,
-        /// Whether the archive is unwrapped (see [`crate::entry::wrapped`]).
-        unwrap: bool,
     },
     /// Reads a sealed volume again and compares it with its manifest. Answered by any number of
     /// [`Answer::Progress`], then [`Answer::Verified`] or [`Answer::Differs`].
@@ -324,8 +324,6 @@ impl Stage {
                 | Self::LoopAttach
                 | Self::DeviceCheck
                 | Self::BlobOpen
-                | Self::Mount
-                | Self::IdMap
                 | Self::TreeFile
                 | Self::TooMany
         )
@@ -336,7 +334,9 @@ impl Stage {
     pub const fn is_of_worker(self) -> bool {
         matches!(
             self,
-            Self::WorkerSandbox
+            Self::Mount
+                | Self::IdMap
+                | Self::WorkerSandbox
                 | Self::BlobRead
                 | Self::Write
                 | Self::VolumeFull

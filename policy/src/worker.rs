@@ -14,8 +14,8 @@ use crate::name::{RequestId, SnapshotName};
 /// The worker's name, as its first argument and as its file's.
 pub const WORKER: &str = "airlock-dm-worker";
 
-/// [`Job::Extract`]: the volume's detached mount, ids mapped.
-pub const MOUNT: i32 = 3;
+/// The device, as a descriptor that only names it, of every job that works on one.
+pub const DEVICE: i32 = 3;
 /// [`Job::Extract`]: the blob, open for reading.
 pub const BLOB: i32 = 4;
 /// [`Job::Extract`]: the pipe for reports, each an encoded [`Answer`](crate::errand::Answer).
@@ -26,12 +26,9 @@ pub const USER_NAMESPACE: i32 = 6;
 pub const TREE: i32 = 7;
 /// [`Job::Extract`]: the manifest of the volume below, where [`ExtractOrder::below`] names one.
 pub const BELOW: i32 = 8;
-/// [`Job::Verify`]: the reports and the user namespace, behind [`MOUNT`]; then the manifest, where
+/// [`Job::Verify`]: the reports and the user namespace, behind [`DEVICE`]; then the manifest, where
 /// [`VerifyOrder::manifest`] says that there is one.
 pub const VERIFY: [i32; 3] = [4, 5, 6];
-/// [`Job::Format`], [`Job::Check`], [`Job::Grow`] and [`Job::Mount`]: the device, as a descriptor
-/// that only names it.
-pub const DEVICE: i32 = 3;
 /// [`Job::Mount`]: the directory to mount on.
 pub const MOUNT_POINT: i32 = 4;
 /// [`Job::Unmount`]: the folder of all mounts.
@@ -62,9 +59,9 @@ pub enum Job {
     },
     /// Unmounts the directory of this name, and removes it. Likewise.
     Unmount(SnapshotName),
-    /// Extracts a blob into a mount.
+    /// Extracts a blob into the filesystem on a device.
     Extract(ExtractOrder),
-    /// Reads a mount again and compares it with its manifest.
+    /// Reads a filesystem again and compares it with its manifest.
     Verify(VerifyOrder),
 }
 
@@ -79,8 +76,6 @@ pub struct ExtractOrder {
     pub memory: u64,
     /// The digest that the manifest of the volume below must have.
     pub below: Option<TreeDigest>,
-    /// Whether the archive is unwrapped (see [`crate::entry::wrapped`]).
-    pub unwrap: bool,
 }
 
 /// What the verification has to know.
@@ -108,7 +103,7 @@ impl Job {
         if let Self::Unmount(name) = self {
             arguments.push(name.to_string());
         }
-        if let Self::Extract(ExtractOrder { envelope, limits, memory, below, unwrap }) = self {
+        if let Self::Extract(ExtractOrder { envelope, limits, memory, below }) = self {
             let Envelope { number, request } = envelope;
             let ArchiveLimits { entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid } =
                 limits;
@@ -127,7 +122,6 @@ impl Job {
                 ratio_from_bytes,
                 &setuid,
                 memory,
-                &u64::from(*unwrap),
             ];
             arguments.push(below.map_or_else(|| "-".to_owned(), |tree| tree.0.hex()));
             arguments.extend(numbers.iter().map(ToString::to_string));
@@ -180,17 +174,8 @@ impl ExtractOrder {
     fn parse(request: &str, below: &str, numbers: &[&str]) -> Result<Self, InvalidOrder> {
         let below = if below == "-" { None } else { Some(tree(below)?) };
         let numbers = self::numbers(numbers)?;
-        let &[
-            number,
-            entries,
-            file_bytes,
-            total_bytes,
-            ratio,
-            ratio_from_bytes,
-            setuid,
-            memory,
-            unwrap @ (0 | 1),
-        ] = numbers.as_slice()
+        let &[number, entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid, memory] =
+            numbers.as_slice()
         else {
             return Err(InvalidOrder);
         };
@@ -202,13 +187,7 @@ impl ExtractOrder {
         };
         let limits =
             ArchiveLimits { entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid };
-        Ok(Self {
-            envelope: envelope(number, request)?,
-            limits,
-            memory,
-            below,
-            unwrap: unwrap == 1,
-        })
+        Ok(Self { envelope: envelope(number, request)?, limits, memory, below })
     }
 }
 
@@ -240,11 +219,11 @@ fn tree(hex: &str) -> Result<TreeDigest, InvalidOrder> {
 mod tests {
     use super::*;
 
-    fn extract(below: Option<TreeDigest>, unwrap: bool) -> Job {
+    fn extract(below: Option<TreeDigest>) -> Job {
         let request = RequestId::try_from("r1".to_owned()).unwrap();
         let limits = ArchiveLimits { setuid: Setuid::Reject, ..ArchiveLimits::default() };
         let envelope = Envelope { number: u64::MAX, request };
-        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20, below, unwrap })
+        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20, below })
     }
 
     fn verify() -> Job {
@@ -259,8 +238,7 @@ mod tests {
         let mounts = [Job::Mount { read_only: true }, Job::Mount { read_only: false }];
         let tools = [Job::HoldNamespace, Job::Format, Job::Check, Job::Grow];
         let tree = TreeDigest(Digest::of(b"t"));
-        let others =
-            [Job::Unmount(name), extract(None, true), extract(Some(tree), false), verify()];
+        let others = [Job::Unmount(name), extract(None), extract(Some(tree)), verify()];
         for job in tools.into_iter().chain(mounts).chain(others) {
             let words = job.arguments();
             let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
@@ -270,7 +248,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for job in [extract(None, false), verify()] {
+        for job in [extract(None), verify()] {
             let words = job.arguments();
             let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
             for length in 0..words.len() {

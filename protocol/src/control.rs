@@ -7,9 +7,11 @@
 #![expect(missing_docs, reason = "tarpc generates undocumented items")]
 
 mod fault;
+mod machines;
 mod view;
 
 pub use fault::{ErrorClass, Fault};
+pub use machines::{MachineView, MachinesView, QueueView, Setting, StateRules};
 pub use view::{
     DaemonInfo, Finding, HealthLine, HealthState, ImageState, ImageView, InvalidRunId, LayerView,
     Listing, PoolView, RUN_DIGITS, RepairLine, RepairOutcome, Reused, RunId, RunKind, RunResult,
@@ -35,6 +37,8 @@ pub trait Control {
     async fn show_run(request: ShowRun) -> Result<RunView, Fault>;
     /// Cancels a run.
     async fn cancel(request: ShowRun) -> Result<RunView, Fault>;
+    /// Says what holds for each state of each machine, and how busy it is.
+    async fn machines(request: Ask) -> Result<MachinesView, Fault>;
     /// Lists images, by name.
     async fn images(request: ListAll) -> Result<Listing<ImageView>, Fault>;
     /// Lists snapshots, by name.

@@ -175,9 +175,13 @@ fn a_daemon_killed_during_an_extraction_finishes_after_its_restart() {
 fn a_device_that_hangs_in_the_kernel_is_left_alone_and_others_go_on() {
     put_small();
     let folder = tempfile::tempdir().unwrap();
-    let make = "mkdir -p t/etc t/usr/bin t/var && echo ID=other > t/etc/os-release && tar -C t -cf o.tar .";
-    sh(make, folder.path());
-    Server::of_this_run().put("small/other.tar", &folder.path().join("o.tar"));
+    for id in ["other", "third"] {
+        let make = format!(
+            "mkdir -p t/etc t/usr/bin t/var && echo ID={id} > t/etc/os-release && tar -C t -cf o.tar ."
+        );
+        sh(&make, folder.path());
+        Server::of_this_run().put(&format!("small/{id}.tar"), &folder.path().join("o.tar"));
+    }
     Guest::new().passes("hung-device");
 }
 

@@ -335,6 +335,9 @@ pub(crate) enum RunsAction {
         /// The run
         run: RunId,
     },
+    /// Show every state that runs go through: attempts, deadline, queue, and how busy it is
+    #[command(after_long_help = help::RUNS)]
+    Machines,
 }
 
 /// The same commands without their types, for completion scripts.

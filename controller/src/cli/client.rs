@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_protocol::control::{
     Ask, ControlClient, DaemonInfo, Extend, Fault, HealthLine, Hello, ImageView, ListAll, ListRuns,
-    Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RunId, RunView, ShowRun,
-    SnapshotView, Submit, VerifyView, Watch, Work,
+    Listing, MachinesView, Named, OneSnapshot, PoolView, Repair, RepairLine, RunId, RunView,
+    ShowRun, SnapshotView, Submit, VerifyView, Watch, Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use tarpc::client::RpcError;
@@ -108,6 +108,8 @@ impl Client {
         show_run(run: RunId) -> RunView = |_c| ShowRun { run }, Patience::AsAsked(QUESTION);
         /// Cancels a run.
         cancel(run: RunId) -> RunView = |_c| ShowRun { run }, Patience::AsAsked(QUESTION);
+        /// What holds for each state of each machine, and how busy it is.
+        machines() -> MachinesView = |c| c.ask(), Patience::AsAsked(QUESTION);
         /// One image.
         image(image: String) -> ImageView
             = |c| Named { request: c.request.clone(), image }, Patience::AsAsked(QUESTION);

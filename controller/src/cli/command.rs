@@ -6,6 +6,7 @@ pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod list;
+pub(crate) mod machines;
 pub(crate) mod pool;
 pub(crate) mod remove;
 pub(crate) mod runs;

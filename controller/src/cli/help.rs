@@ -82,7 +82,8 @@ help! {
     RUNS = "airlock-runs(1)"
 "  $ airlock runs --all
   $ airlock runs show k7f29qxm
-  $ airlock runs watch k7f29qxm --timeout 10m";
+  $ airlock runs watch k7f29qxm --timeout 10m
+  $ airlock runs machines";
     /// `cancel`.
     CANCEL = "airlock-cancel(1)"
 "  $ airlock cancel k7f29qxm

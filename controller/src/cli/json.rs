@@ -1,10 +1,12 @@
 //! The documents that programs read: names, types and order of keys are a contract.
 
 mod image;
+mod machines;
 mod pool;
 mod run;
 
 pub(crate) use image::{ImageItem, SnapshotItem};
+pub(crate) use machines::MachinesItem;
 pub(crate) use pool::{METADATA_BLOCK, PoolItem};
 pub(crate) use run::{Line, RunItem};
 

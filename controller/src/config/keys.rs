@@ -76,6 +76,12 @@ section! {
     s3: S3Config;
     /// How much runs at the same time.
     queues: QueuesConfig;
+    /// How often each state of a run is tried.
+    attempts: AttemptsConfig;
+    /// How long one attempt at a state may take.
+    deadlines: DeadlinesConfig;
+    /// The waits between attempts.
+    backoff: BackoffConfig;
     /// What an image may cost.
     limits: LimitsConfig;
     /// Copies of the database.
@@ -117,7 +123,7 @@ section! {
     connect_timeout: TimeSpan = TimeSpan::seconds(5);
     /// How long an answer or its next byte may take, 1 s to 10 min; default 30 s.
     stall_timeout: TimeSpan = TimeSpan::seconds(30);
-    /// Tries of one request without a byte of progress, 1 to 20; default 6.
+    /// Tries of one request within an attempt, without a byte of progress, 1 to 20; default 6.
     attempts: u32 = 6;
     /// The most bytes a second that all downloads together may take, at least 64 KiB. Default: no
     /// limit.
@@ -129,8 +135,86 @@ section! {
     QueuesConfig, "queues", QUEUES_KEYS;
     /// Downloads at the same time, 1 to 64; default 5.
     downloads: u32 = 5;
-    /// Unpackings at the same time, 1 to 64; default 2.
-    unpack: u32 = 2;
+    /// Unpackings at the same time, 1 to 64; default: one a core, up to 4. The helper has a limit of
+    /// its own, `limits.extractions`.
+    unpack: Option<u32> = None;
+    /// Activations at the same time, 1 to 1024; default: no limit. The pool takes its changes one
+    /// after the other in any case.
+    activate: Option<u32> = None;
+}
+
+section! {
+    /// How often each state of a run is tried, the first time included: 1 to 100 each. A refusal, a
+    /// digest that does not match, an absent object and a full pool are never tried again.
+    AttemptsConfig, "attempts", ATTEMPTS_KEYS;
+    /// Looks at the source, 1 to 100; default 4.
+    check_exists: u32 = 4;
+    /// Downloads that brought no byte more than the one before, 1 to 100; default 6.
+    download: u32 = 6;
+    /// Scans of a blob, 1 to 100; default 3.
+    validate: u32 = 3;
+    /// Records of an image, 1 to 100; default 6.
+    store_metadata: u32 = 6;
+    /// Looks for a volume, 1 to 100; default 4.
+    check_unpacked: u32 = 4;
+    /// Makings of a volume, 1 to 100; default 4.
+    create_device: u32 = 4;
+    /// Extractions of a layer, 1 to 100; default 3.
+    extract_layers: u32 = 3;
+    /// Judgements and sealings of a volume, 1 to 100; default 3.
+    verify_layout: u32 = 3;
+    /// Records of a volume, 1 to 100; default 6.
+    update_db: u32 = 6;
+    /// Looks for a snapshot, 1 to 100; default 4.
+    check_snapshot: u32 = 4;
+    /// Takings of a snapshot, 1 to 100; default 4.
+    create_snapshot: u32 = 4;
+    /// Records of a snapshot, 1 to 100; default 6.
+    register: u32 = 6;
+}
+
+section! {
+    /// How long one attempt at a state may take, the wait for its turn not counted: 1 s to 1 d each.
+    DeadlinesConfig, "deadlines", DEADLINES_KEYS;
+    /// A look at the source, 1 s to 1 d; default 30 s.
+    check_exists: TimeSpan = TimeSpan::seconds(30);
+    /// A download, 1 s to 1 d; default: none, as long as bytes come (`s3.stall_timeout`).
+    download: Option<TimeSpan> = None;
+    /// A scan of a blob, 1 s to 1 d; default 10 min.
+    validate: TimeSpan = TimeSpan::seconds(600);
+    /// The record of an image, 1 s to 1 d; default 15 s.
+    store_metadata: TimeSpan = TimeSpan::seconds(15);
+    /// A look for a volume, 1 s to 1 d; default 30 s.
+    check_unpacked: TimeSpan = TimeSpan::seconds(30);
+    /// The making of a volume, 1 s to 1 d; default 60 s.
+    create_device: TimeSpan = TimeSpan::seconds(60);
+    /// The extraction of a layer, 1 s to 1 d; default 30 min. The helper has a limit of its own,
+    /// `limits.extract_seconds`.
+    extract_layers: TimeSpan = TimeSpan::seconds(1800);
+    /// The judgement and sealing of a volume, 1 s to 1 d; default 2 min.
+    verify_layout: TimeSpan = TimeSpan::seconds(120);
+    /// The record of a volume, 1 s to 1 d; default 30 s.
+    update_db: TimeSpan = TimeSpan::seconds(30);
+    /// A look for a snapshot, 1 s to 1 d; default 30 s.
+    check_snapshot: TimeSpan = TimeSpan::seconds(30);
+    /// The taking of a snapshot, 1 s to 1 d; default 60 s.
+    create_snapshot: TimeSpan = TimeSpan::seconds(60);
+    /// The record of a snapshot, 1 s to 1 d; default 15 s.
+    register: TimeSpan = TimeSpan::seconds(15);
+}
+
+section! {
+    /// The waits between attempts. Each is drawn from all of nothing up to its bound, so that what
+    /// failed together does not come back together.
+    BackoffConfig, "backoff", BACKOFF_KEYS;
+    /// The bound of the first wait, 1 ms to 1 min; default 100 ms.
+    first: TimeSpan = TimeSpan::millis(100);
+    /// What the bound is multiplied by from wait to wait, 1 to 10; default 2.
+    factor: u32 = 2;
+    /// The largest bound, `backoff.first` to 1 h; default 5 s.
+    longest: TimeSpan = TimeSpan::seconds(5);
+    /// The largest bound towards S3, `backoff.first` to 1 h; default 30 s.
+    longest_s3: TimeSpan = TimeSpan::seconds(30);
 }
 
 section! {
@@ -170,7 +254,17 @@ section! {
 }
 
 /// Every key, section by section.
-pub const KEYS: [&[Key]; 6] = [TOP_KEYS, S3_KEYS, QUEUES_KEYS, LIMITS_KEYS, BACKUP_KEYS, LOG_KEYS];
+pub const KEYS: [&[Key]; 9] = [
+    TOP_KEYS,
+    S3_KEYS,
+    QUEUES_KEYS,
+    ATTEMPTS_KEYS,
+    DEADLINES_KEYS,
+    BACKOFF_KEYS,
+    LIMITS_KEYS,
+    BACKUP_KEYS,
+    LOG_KEYS,
+];
 
 impl LimitsConfig {
     /// The limits on an archive.
@@ -183,6 +277,14 @@ impl LimitsConfig {
             setuid: self.setuid,
             ..ArchiveLimits::default()
         }
+    }
+}
+
+impl QueuesConfig {
+    /// Unpackings at the same time.
+    pub fn unpack_limit(&self) -> u32 {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        self.unpack.unwrap_or_else(|| u32::try_from(cores()).unwrap_or(u32::MAX).min(4))
     }
 }
 

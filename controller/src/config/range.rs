@@ -4,7 +4,10 @@ use std::path::Path;
 
 use airlock_policy::size::ByteSize;
 
-use super::keys::{BackupConfig, Config, LimitsConfig, QueuesConfig, S3Config};
+use super::keys::{
+    AttemptsConfig, BackoffConfig, BackupConfig, Config, DeadlinesConfig, LimitsConfig,
+    QueuesConfig, S3Config,
+};
 use super::timespan::TimeSpan;
 
 /// A value outside its range: the key, and what it must be.
@@ -19,6 +22,9 @@ pub(super) fn check(config: &Config) -> Result<(), OutOfRange> {
         helper_socket,
         s3,
         queues,
+        attempts,
+        deadlines,
+        backoff,
         limits,
         backup,
         log,
@@ -29,6 +35,9 @@ pub(super) fn check(config: &Config) -> Result<(), OutOfRange> {
     absolute(Some(helper_socket), "helper_socket")?;
     check_s3(s3)?;
     check_queues(queues)?;
+    check_attempts(attempts)?;
+    check_deadlines(deadlines)?;
+    check_backoff(backoff)?;
     check_limits(limits)?;
     check_backup(backup)?;
     require(!log.level.is_empty(), "log.level", "a level, such as \"info\"")
@@ -61,7 +70,50 @@ fn check_s3(s3: &S3Config) -> Result<(), OutOfRange> {
 
 fn check_queues(queues: &QueuesConfig) -> Result<(), OutOfRange> {
     require((1..=64).contains(&queues.downloads), "queues.downloads", "1 to 64")?;
-    require((1..=64).contains(&queues.unpack), "queues.unpack", "1 to 64")
+    let unpack = queues.unpack.is_none_or(|limit| (1..=64).contains(&limit));
+    require(unpack, "queues.unpack", "1 to 64")?;
+    let activate = queues.activate.is_none_or(|limit| (1..=1024).contains(&limit));
+    require(activate, "queues.activate", "1 to 1024")
+}
+
+/// Checks the same range of several keys of a section.
+macro_rules! each {
+    ($values:ident, $section:literal, $is:expr, $must:literal, $($key:ident)+) => {
+        $( require($is($values.$key), concat!($section, ".", stringify!($key)), $must)?; )+
+    };
+}
+
+fn check_attempts(attempts: &AttemptsConfig) -> Result<(), OutOfRange> {
+    let is = |count: u32| (1..=100).contains(&count);
+    each!(
+        attempts, "attempts", is, "1 to 100",
+        check_exists download validate store_metadata
+        check_unpacked create_device extract_layers verify_layout update_db
+        check_snapshot create_snapshot register
+    );
+    Ok(())
+}
+
+fn check_deadlines(deadlines: &DeadlinesConfig) -> Result<(), OutOfRange> {
+    let is = |span| (TimeSpan::seconds(1)..=TimeSpan::seconds(86_400)).contains(&span);
+    require(deadlines.download.is_none_or(is), "deadlines.download", "1 s to 1 d")?;
+    each!(
+        deadlines, "deadlines", is, "1 s to 1 d",
+        check_exists validate store_metadata
+        check_unpacked create_device extract_layers verify_layout update_db
+        check_snapshot create_snapshot register
+    );
+    Ok(())
+}
+
+fn check_backoff(backoff: &BackoffConfig) -> Result<(), OutOfRange> {
+    let BackoffConfig { first, factor, longest, longest_s3 } = *backoff;
+    let is_first = (TimeSpan::millis(1)..=TimeSpan::seconds(60)).contains(&first);
+    require(is_first, "backoff.first", "1 ms to 1 min")?;
+    require((1..=10).contains(&factor), "backoff.factor", "1 to 10")?;
+    let is = |span| (first..=TimeSpan::seconds(3600)).contains(&span);
+    require(is(longest), "backoff.longest", "backoff.first to 1 h")?;
+    require(is(longest_s3), "backoff.longest_s3", "backoff.first to 1 h")
 }
 
 fn check_limits(limits: &LimitsConfig) -> Result<(), OutOfRange> {

@@ -8,8 +8,8 @@ use airlock_policy::name::RequestId;
 use airlock_protocol::PROTOCOL;
 use airlock_protocol::control::{
     Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, HealthLine, Hello, ImageView, ListAll,
-    ListRuns, Listing, Named, OneSnapshot, PoolView, Repair, RepairLine, RepairOutcome, RunView,
-    ShowRun, SnapshotView, Submit, VerifyView, Watch, Work,
+    ListRuns, Listing, MachinesView, Named, OneSnapshot, PoolView, Repair, RepairLine,
+    RepairOutcome, RunView, ShowRun, SnapshotView, Submit, VerifyView, Watch, Work,
 };
 use airlock_protocol::reply::{PoolStatus, PoolUsage};
 use airlock_protocol::wire::transport;
@@ -219,6 +219,10 @@ impl Control for Session {
             self.daemon.engine.view(&request.run, false).await
         })
         .await
+    }
+
+    async fn machines(self, _: Context, _: Ask) -> Result<MachinesView, Fault> {
+        self.daemon.engine.machines().await
     }
 
     async fn images(self, _: Context, request: ListAll) -> Result<Listing<ImageView>, Fault> {

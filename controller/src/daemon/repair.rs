@@ -7,17 +7,17 @@
 mod blobs;
 mod plan;
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
+use airlock_policy::digest::{BlobDigest, DiffId};
 use airlock_policy::name::RequestId;
 use airlock_protocol::control::{Fault, HealthLine, HealthState, RepairLine, RepairOutcome};
 use airlock_protocol::not_done::Refusal;
-use airlock_protocol::reply::{Item, ItemLayer, SnapshotItem};
+use airlock_protocol::reply::{Item, SnapshotItem};
 
 use self::blobs::Finding;
 use self::plan::{Repair, compare};
 use super::Daemon;
 use super::health::line;
-use crate::store::image::{self, BlobRow, SealedRow};
+use crate::store::image::{self, BlobRow};
 use crate::store::snapshot::SnapshotRow;
 use crate::store::{StoreFault, now, reconcile};
 
@@ -96,12 +96,12 @@ impl Daemon {
                 store.write(move |tx| reconcile::forget_volume(tx, volume)).await
             }
             Repair::AdoptVolume { volume, parent, layer } => {
-                let ItemLayer { blob: _, diff_id, tree } = layer;
-                let row = SealedRow { chain_id: volume, parent, diff_id, tree };
-                store.write(move |tx| reconcile::adopt_volume(tx, &row)).await
+                store
+                    .write(move |tx| reconcile::adopt_volume(tx, volume, parent, layer.diff_id))
+                    .await
             }
-            Repair::AdoptImage { volume, layer } => {
-                let blob = self.blob_of(layer.blob, layer.diff_id, volume).await;
+            Repair::AdoptImage { layer, .. } => {
+                let blob = self.blob_of(layer.blob, layer.diff_id).await;
                 match blob {
                     Ok(blob) => {
                         store
@@ -205,15 +205,9 @@ impl Daemon {
     }
 
     /// The row of a layer's blob: as it is here, or without a file, which a pull then fetches.
-    /// Its volume says whether it was unwrapped.
-    async fn blob_of(
-        &self,
-        digest: BlobDigest,
-        diff_id: DiffId,
-        volume: ChainId,
-    ) -> Result<BlobRow, StoreFault> {
+    async fn blob_of(&self, digest: BlobDigest, diff_id: DiffId) -> Result<BlobRow, StoreFault> {
         let known = self.world().store.read(move |tx| image::blob(tx, digest)).await?;
-        let unknown = BlobRow {
+        Ok(known.unwrap_or(BlobRow {
             digest,
             diff_id,
             bytes: 0,
@@ -221,10 +215,7 @@ impl Daemon {
             mtime_ns: 0,
             entries: 0,
             file_bytes: 0,
-            wrapped: false,
-        };
-        let wrapped = volume == ChainId::unwrapped(diff_id);
-        Ok(BlobRow { wrapped, ..known.unwrap_or(unknown) })
+        }))
     }
 
     async fn adopt_found(&self, finding: Finding) -> RepairLine {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::World;
 use super::machine::machine;
 use super::queue::Queue;
-use super::rules::Rules;
+use super::rules::{Rules, Settings};
 use super::step::{Machine, Step, StepFault, bug};
 use crate::fault::{Explain as _, fault};
 use crate::helper::HelperFault;
@@ -104,14 +104,19 @@ impl Machine for Activate {
     const DEFINITION: u32 = 1;
     const JOINED: Option<(ActivateEvent, ActivateState)> = None;
 
-    fn rules(state: ActivateState) -> Rules {
+    fn rules(state: ActivateState, settings: &Settings) -> Rules {
+        let Settings { attempts, deadlines, .. } = settings;
         match state {
-            ActivateState::CheckSnapshot => Rules::new(4, 30),
-            ActivateState::CreateSnapshot => Rules::new(4, 60).queued(Queue::Activate),
+            ActivateState::CheckSnapshot => {
+                settings.rules(attempts.check_snapshot, deadlines.check_snapshot)
+            }
+            ActivateState::CreateSnapshot => settings
+                .rules(attempts.create_snapshot, deadlines.create_snapshot)
+                .queued(Queue::Activate),
             ActivateState::Register
             | ActivateState::Done
             | ActivateState::Failed
-            | ActivateState::Cancelled => Rules::new(6, 15),
+            | ActivateState::Cancelled => settings.rules(attempts.register, deadlines.register),
         }
     }
 

@@ -23,7 +23,7 @@ use self::validate::validate;
 use super::World;
 use super::machine::machine;
 use super::queue::Queue;
-use super::rules::Rules;
+use super::rules::{Rules, Settings};
 use super::step::{Machine, Step, StepFault, bug};
 use crate::blob::{Progress, Wanted};
 use crate::fault::{Explain as _, fault};
@@ -102,8 +102,6 @@ pub struct DownloadData {
     pub entries: u64,
     /// Bytes of the files, once validated.
     pub file_bytes: u64,
-    /// Whether all of it lies in one directory that is taken for the root, once validated.
-    pub wrapped: bool,
 }
 
 impl Download {
@@ -142,18 +140,27 @@ impl Machine for Download {
     const JOINED: Option<(DownloadEvent, DownloadState)> =
         Some((DownloadEvent::Joined, DownloadState::Joined));
 
-    fn rules(state: DownloadState) -> Rules {
+    fn rules(state: DownloadState, settings: &Settings) -> Rules {
+        let Settings { attempts, deadlines, .. } = settings;
         match state {
-            DownloadState::CheckExists => Rules::new(4, 30).patient(),
-            DownloadState::Download => {
-                Rules::new(6, 0).without_deadline().patient().queued(Queue::Download).giving_way()
+            DownloadState::CheckExists => {
+                settings.s3_rules(attempts.check_exists, deadlines.check_exists)
             }
-            DownloadState::Validate => Rules::new(3, 600).queued(Queue::Download).giving_way(),
+            DownloadState::Download => settings
+                .s3_rules(attempts.download, deadlines.download)
+                .queued(Queue::Download)
+                .giving_way(),
+            DownloadState::Validate => settings
+                .rules(attempts.validate, deadlines.validate)
+                .queued(Queue::Download)
+                .giving_way(),
             DownloadState::StoreMetadata
             | DownloadState::Done
             | DownloadState::Joined
             | DownloadState::Failed
-            | DownloadState::Cancelled => Rules::new(6, 15),
+            | DownloadState::Cancelled => {
+                settings.rules(attempts.store_metadata, deadlines.store_metadata)
+            }
         }
     }
 
@@ -266,7 +273,7 @@ async fn follow<T>(
 }
 
 async fn store_metadata(world: &World, step: &mut Step<'_, Download>) -> Outcome {
-    let DownloadData { seen, blob, diff_id, entries, file_bytes, wrapped, .. } = step.data.clone();
+    let DownloadData { seen, blob, diff_id, entries, file_bytes, .. } = step.data.clone();
     let (Some(seen), Some(digest), Some(diff_id)) = (seen, blob, diff_id) else {
         return Err(bug("nothing to put on record"));
     };
@@ -286,10 +293,7 @@ async fn store_metadata(world: &World, step: &mut Step<'_, Download>) -> Outcome
         mtime_ns: stat.mtime_ns,
         entries,
         file_bytes,
-        wrapped,
     };
-    let unwrapped = || "all of it is in rootfs, which is taken for the root".to_owned();
-    step.note = wrapped.then(unwrapped);
     // One tar alone is its own image: the image's digest is the blob's.
     let image = digest.0;
     let (place, name) = (step.input.source.place.to_string(), step.input.source.image_name());

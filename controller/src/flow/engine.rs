@@ -200,7 +200,7 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<<M::State as super::machine::State>::Event, StepFault> {
         let (world, drain) = (&self.0.world, &self.0.stop);
-        let rules = M::rules(state);
+        let rules = M::rules(state, &world.settings);
         let live = Arc::clone(&step.live);
         let ends = step.cancel.clone();
         // However the attempt ends, what it set going elsewhere ends with it.

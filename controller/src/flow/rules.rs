@@ -1,8 +1,50 @@
 //! How often a state is tried, for how long, and how long is waited in between.
+//!
+//! The numbers are `daemon.toml`'s, with its defaults; what takes turns, what is given up at a stop
+//! and what speaks to S3 is the machines' own.
 
 use std::time::Duration;
 
 use super::queue::Queue;
+use crate::config::{AttemptsConfig, BackoffConfig, Config, DeadlinesConfig, TimeSpan};
+
+/// What `daemon.toml` says of attempts.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Settings {
+    /// How often each state is tried.
+    pub attempts: AttemptsConfig,
+    /// For how long.
+    pub deadlines: DeadlinesConfig,
+    /// How long is waited in between.
+    pub backoff: BackoffConfig,
+}
+
+impl Settings {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        let Config { attempts, deadlines, backoff, .. } = config;
+        Self { attempts: attempts.clone(), deadlines: deadlines.clone(), backoff: backoff.clone() }
+    }
+
+    /// A state with so many attempts of that length each.
+    pub(super) fn rules(&self, attempts: u32, deadline: impl Into<Option<TimeSpan>>) -> Rules {
+        Rules {
+            attempts,
+            deadline: deadline.into().map(TimeSpan::duration),
+            first_wait: self.backoff.first.duration(),
+            factor: self.backoff.factor,
+            longest_wait: self.backoff.longest.duration(),
+            queue: None,
+            gives_way: false,
+        }
+    }
+
+    /// The same for a state that speaks to S3, which may need long to recover.
+    pub(super) fn s3_rules(&self, attempts: u32, deadline: impl Into<Option<TimeSpan>>) -> Rules {
+        let longest_wait = self.backoff.longest_s3.duration();
+        Rules { longest_wait, ..self.rules(attempts, deadline) }
+    }
+}
 
 /// The rules of one state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -11,6 +53,10 @@ pub struct Rules {
     pub attempts: u32,
     /// How long one attempt may take, the wait for a turn not counted.
     pub deadline: Option<Duration>,
+    /// The longest that the first wait may be.
+    pub first_wait: Duration,
+    /// How many times as long the next wait may be.
+    pub factor: u32,
     /// The longest wait between two attempts.
     pub longest_wait: Duration,
     /// The queue whose turn it needs.
@@ -21,17 +67,6 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// A state with so many attempts of so many seconds each.
-    pub const fn new(attempts: u32, seconds: u64) -> Self {
-        Self {
-            attempts,
-            deadline: Some(Duration::from_secs(seconds)),
-            longest_wait: Duration::from_secs(5),
-            queue: None,
-            gives_way: false,
-        }
-    }
-
     /// Takes turns in a queue.
     #[must_use]
     pub const fn queued(self, queue: Queue) -> Self {
@@ -44,28 +79,19 @@ impl Rules {
         Self { gives_way: true, ..self }
     }
 
-    /// Waits as long as S3 may need to recover.
-    #[must_use]
-    pub const fn patient(self) -> Self {
-        Self { longest_wait: Duration::from_secs(30), ..self }
-    }
-
-    /// Has no deadline of its own.
-    #[must_use]
-    pub const fn without_deadline(self) -> Self {
-        Self { deadline: None, ..self }
-    }
-
-    /// How long to wait after this attempt, from 1: anything up to 100 ms, doubled with each
-    /// attempt, up to the longest wait. `random` is the fraction, out of `u32::MAX`.
+    /// How long to wait after this attempt, from 1: anything up to the first wait, multiplied with
+    /// each attempt, up to the longest wait. `random` is the fraction, out of `u32::MAX`.
     pub fn wait(&self, attempt: u32, random: u32) -> Duration {
-        let doublings = attempt.saturating_sub(1).min(16);
-        let most = Duration::from_millis(100)
-            .saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX))
-            .min(self.longest_wait);
-        let nanos = most.as_nanos().saturating_mul(u128::from(random)) >> 32;
+        let longest = longest_wait(self.first_wait, self.factor, self.longest_wait, attempt);
+        let nanos = longest.as_nanos().saturating_mul(u128::from(random)) >> 32;
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
+}
+
+/// The bound of the wait after this attempt, from 1.
+fn longest_wait(first: Duration, factor: u32, longest: Duration, attempt: u32) -> Duration {
+    let times = factor.saturating_pow(attempt.saturating_sub(1));
+    first.saturating_mul(times).min(longest)
 }
 
 /// 32 random bits. Nothing secret hangs on them.
@@ -84,11 +110,24 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_spread_over_all_of_it() {
-        let rules = Rules::new(4, 30);
+        let settings = Settings::default();
+        let rules = settings.rules(4, TimeSpan::seconds(30));
         let longest = |attempt| rules.wait(attempt, u32::MAX).as_millis();
         assert_eq!([1, 2, 3, 7, 1000].map(longest), [99, 199, 399, 4999, 4999]);
         assert_eq!(rules.wait(3, 0), Duration::ZERO);
         assert_eq!(rules.wait(2, 1 << 31).as_millis(), 100);
-        assert_eq!(rules.patient().wait(60, u32::MAX).as_secs(), 29);
+        assert_eq!(settings.s3_rules(4, None).wait(60, u32::MAX).as_secs(), 29);
+    }
+
+    #[test]
+    fn first_wait_factor_and_longest_are_as_configured() {
+        let mut settings = Settings::default();
+        settings.backoff.first = TimeSpan::seconds(1);
+        settings.backoff.factor = 3;
+        settings.backoff.longest = TimeSpan::seconds(10);
+        let rules = settings.rules(4, None);
+        let bound = |attempt| rules.wait(attempt, u32::MAX).as_millis();
+        assert_eq!([1, 2, 3, 4].map(bound), [999, 2999, 8999, 9999]);
+        assert_eq!(rules.deadline, None);
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::World;
 use super::live::LiveFlow;
 use super::machine::State;
-use super::rules::Rules;
+use super::rules::{Rules, Settings};
 use crate::fault::fault;
 use crate::helper::HelperFault;
 use crate::store::StoreFault;
@@ -34,8 +34,8 @@ pub trait Machine: Send + Sync + 'static {
     /// What ends a flow whose subject another flow is at: event and state.
     const JOINED: Option<(<Self::State as State>::Event, Self::State)>;
 
-    /// The rules of a state.
-    fn rules(state: Self::State) -> Rules;
+    /// The rules of a state, with the numbers of these settings.
+    fn rules(state: Self::State, settings: &Settings) -> Rules;
 
     /// Does what is to be done in a state.
     fn perform(

@@ -1,7 +1,9 @@
 //! Whole runs, on real SQLite, with real blobs from `tar:` files, against a double of the helper
 //! on a real socket.
 
+mod busy;
 mod identity;
+mod page;
 mod restart;
 mod trouble;
 
@@ -44,6 +46,10 @@ impl Host {
     }
 
     fn up(&self) -> Up {
+        self.up_with(|_config| {})
+    }
+
+    fn up_with(&self, tune: impl FnOnce(&mut Config)) -> Up {
         let path = |name: &str| self.dir.path().join(name);
         let mut config = Config {
             state_dir: self.dir.path().to_owned(),
@@ -51,6 +57,7 @@ impl Host {
             ..Config::default()
         };
         config.limits.disk_reserve = ByteSize(0);
+        tune(&mut config);
         let listening = self.helper.listen(&config.helper_socket);
         let engine = Engine::new(World {
             store: Store::open(self.dir.path(), &machines()).unwrap(),
@@ -58,7 +65,8 @@ impl Host {
             sources: Sources::new(&config),
             blobs: BlobStore::open(&config).unwrap(),
             limits: config.limits.archive(),
-            queues: Queues::new(5, 2),
+            queues: Queues::of(&config.queues),
+            settings: Arc::new(Settings::of(&config)),
             live: Arc::default(),
             locks: Locks::default(),
         });

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId, TreeDigest};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
 use airlock_policy::layout::LayoutFacts;
 use airlock_protocol::control::ErrorClass;
 use airlock_protocol::not_done::Refusal;
@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use super::World;
 use super::machine::machine;
 use super::queue::Queue;
-use super::rules::Rules;
+use super::rules::{Rules, Settings};
 use super::step::{Machine, Step, StepFault, bug};
 use crate::fault::{Explain as _, fault};
 use crate::helper::HelperFault;
-use crate::store::image::{self, SealedRow};
+use crate::store::image;
 
 machine! {
     machine "unpack";
@@ -93,8 +93,6 @@ pub struct UnpackData {
     pub entries: Option<u64>,
     /// What the tree's top looks like.
     pub layout: Option<LayoutFacts>,
-    /// The digest of the whole tree.
-    pub tree: Option<TreeDigest>,
 }
 
 impl Unpack {
@@ -111,16 +109,26 @@ impl Machine for Unpack {
     const DEFINITION: u32 = 1;
     const JOINED: Option<(UnpackEvent, UnpackState)> = None;
 
-    fn rules(state: UnpackState) -> Rules {
+    fn rules(state: UnpackState, settings: &Settings) -> Rules {
+        let Settings { attempts, deadlines, .. } = settings;
         match state {
-            UnpackState::CheckUnpacked => Rules::new(4, 30),
-            UnpackState::CreateDevice => Rules::new(4, 60),
-            UnpackState::ExtractLayers => Rules::new(3, 1800).queued(Queue::Unpack).giving_way(),
-            UnpackState::VerifyLayout => Rules::new(3, 120),
+            UnpackState::CheckUnpacked => {
+                settings.rules(attempts.check_unpacked, deadlines.check_unpacked)
+            }
+            UnpackState::CreateDevice => {
+                settings.rules(attempts.create_device, deadlines.create_device)
+            }
+            UnpackState::ExtractLayers => settings
+                .rules(attempts.extract_layers, deadlines.extract_layers)
+                .queued(Queue::Unpack)
+                .giving_way(),
+            UnpackState::VerifyLayout => {
+                settings.rules(attempts.verify_layout, deadlines.verify_layout)
+            }
             UnpackState::UpdateDb
             | UnpackState::Done
             | UnpackState::Failed
-            | UnpackState::Cancelled => Rules::new(6, 30),
+            | UnpackState::Cancelled => settings.rules(attempts.update_db, deadlines.update_db),
         }
     }
 
@@ -131,8 +139,8 @@ impl Machine for Unpack {
             UnpackState::ExtractLayers => extract_layers(world, step).await,
             UnpackState::VerifyLayout => verify_layout(world, step).await,
             UnpackState::UpdateDb => {
-                let row = sealed(step);
-                step.write(move |tx| image::record_sealed(tx, &row));
+                let UnpackInput { volume, parent, diff_id, .. } = *step.input;
+                step.write(move |tx| image::record_sealed(tx, volume, parent, diff_id));
                 Ok(UnpackEvent::Recorded)
             }
             UnpackState::Done | UnpackState::Failed | UnpackState::Cancelled => {
@@ -159,11 +167,6 @@ impl Machine for Unpack {
             Err(error) => tracing::info!(%volume, %error, "a volume is left for the next sweep"),
         }
     }
-}
-
-fn sealed(step: &Step<'_, Unpack>) -> SealedRow {
-    let UnpackInput { volume: chain_id, parent, diff_id, .. } = *step.input;
-    SealedRow { chain_id, parent, diff_id, tree: step.data.tree }
 }
 
 fn failed(error: &HelperFault, step: &Step<'_, Unpack>) -> StepFault {
@@ -196,11 +199,11 @@ async fn check_unpacked(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
     }
     match world.helper.seal_volume(&step.request, volume).await {
         Ok(_) => {
-            let row = sealed(step);
+            let UnpackInput { parent, diff_id, .. } = *step.input;
             step.data.held = true;
             step.note = Some("the volume is here".to_owned());
             // An image that shares the volume of another is unpacked by that.
-            step.write(move |tx| image::record_sealed(tx, &row));
+            step.write(move |tx| image::record_sealed(tx, volume, parent, diff_id));
             Ok(UnpackEvent::Held)
         }
         Err(error)
@@ -242,7 +245,6 @@ async fn extract_layers(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
                 step.live.progress(blob_bytes, Some(blob_bytes), Some(applied.entries));
                 step.data.entries = Some(applied.entries);
                 step.data.layout = Some(applied.layout);
-                step.data.tree = applied.tree;
                 step.note = Some(format!("{} entries", applied.entries));
                 return Ok(UnpackEvent::Extracted);
             }

@@ -6,9 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::SourceFault;
-
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(30);
+use crate::config::BackoffConfig;
 
 /// The tries of one request without progress.
 #[derive(Debug)]
@@ -16,17 +14,21 @@ pub(crate) struct Backoff {
     ceiling: Duration,
     tries: u32,
     most: u32,
+    first: Duration,
+    factor: u32,
+    longest: Duration,
 }
 
 impl Backoff {
     /// At most this many tries without progress.
-    pub(super) const fn new(most: u32) -> Self {
-        Self { ceiling: FIRST, tries: 0, most }
+    pub(super) const fn new(most: u32, waits: &BackoffConfig) -> Self {
+        let (first, longest) = (waits.first.duration(), waits.longest_s3.duration());
+        Self { ceiling: first, tries: 0, most, first, factor: waits.factor, longest }
     }
 
     /// Notes progress: the tries are counted anew.
     pub(crate) const fn progressed(&mut self) {
-        self.ceiling = FIRST;
+        self.ceiling = self.first;
         self.tries = 0;
     }
 
@@ -45,7 +47,7 @@ impl Backoff {
         }
         let pause = self.ceiling.mul_f64(random_fraction());
         tracing::info!(code = fault.code(), tries = self.tries, ?pause, "trying again: {fault}");
-        self.ceiling = self.ceiling.saturating_mul(2).min(LONGEST);
+        self.ceiling = self.ceiling.saturating_mul(self.factor).min(self.longest);
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(SourceFault::Cancelled),
@@ -82,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn gives_up_after_the_last_try_and_counts_anew_after_progress() {
         let cancel = CancellationToken::new();
-        let mut backoff = Backoff::new(3);
+        let mut backoff = Backoff::new(3, &BackoffConfig::default());
         for _ in 0..2 {
             backoff.wait(stalled(), &cancel).await.unwrap();
         }
@@ -96,13 +98,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_final_fault_is_never_tried_again_and_a_wait_can_be_cancelled() {
-        let cancel = CancellationToken::new();
+        let (cancel, waits) = (CancellationToken::new(), BackoffConfig::default());
         let changed = SourceFault::Changed { place: "s3://images/x".parse().unwrap() };
-        let fault = Backoff::new(9).wait(changed, &cancel).await.unwrap_err();
+        let fault = Backoff::new(9, &waits).wait(changed, &cancel).await.unwrap_err();
         assert!(matches!(fault, SourceFault::Changed { .. }));
         cancel.cancel();
         let started = Instant::now();
-        let fault = Backoff::new(9).wait(stalled(), &cancel).await.unwrap_err();
+        let fault = Backoff::new(9, &waits).wait(stalled(), &cancel).await.unwrap_err();
         assert!(matches!(fault, SourceFault::Cancelled));
         assert!(started.elapsed() < Duration::from_millis(90));
     }

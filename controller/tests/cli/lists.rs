@@ -74,8 +74,6 @@ fn what_is_named_and_absent_is_four_unless_it_may_be() {
         (&["rm", "absent"], 4),
         (&["verify", "golang:2"], 0),
         (&["verify", "golang:2", "damaged"], 3),
-        (&["verify", "rotten"], 3),
-        (&["verify", "unlike", "--output", "json"], 3),
         (&["verify", "absent"], 4),
         (&["verify"], 2),
         (&["rm", "absent", "--if-exists"], 0),
@@ -136,4 +134,32 @@ fn the_preflight_needs_nothing_and_takes_no_time() {
         let well = item["state"] == "ok";
         assert_eq!(item["remedy"].as_array().unwrap().is_empty(), well, "{item}");
     }
+}
+
+#[test]
+fn machines_show_what_holds_and_what_would_by_default() {
+    let daemon = Daemon::start("machines", Script::default());
+    let told = ask(&daemon, &["runs", "machines"]);
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: Vec<_> = text(&told.stdout).lines().map(words).collect();
+    assert_eq!(
+        shown,
+        [
+            "MACHINE STATE ATTEMPTS DEADLINE LONGEST WAIT QUEUE RUNNING QUEUED AGAIN DEFAULT",
+            "download download 9 1 h 30 s downloads 5 2 1 attempts 6, deadline none",
+            "",
+            "QUEUE LIMIT RUNNING QUEUED DEFAULT",
+            "downloads 5 5 2 -",
+        ]
+    );
+    let told = ask(&daemon, &["runs", "machines", "--output", "json"]);
+    let [document] = json_lines(&told.stdout).try_into().unwrap();
+    assert_eq!(document["schema"], "airlock.machines/1");
+    let state = &document["machines"][0]["states"][0];
+    assert_eq!(
+        (&state["attempts"]["value"], &state["attempts"]["default"]),
+        (&9.into(), &6.into())
+    );
+    assert_eq!(state["deadline_ms"]["default"], Value::Null);
+    assert_eq!(document["queues"][0]["limit"]["value"], 5);
 }

@@ -1,9 +1,10 @@
 //! What the scripted daemon shows.
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
 use airlock_protocol::control::{
-    ErrorClass, Fault, ImageState, ImageView, LayerView, Reused, RunKind, RunResult, RunState,
-    RunView, SnapshotView, StageState, StageView,
+    ErrorClass, Fault, ImageState, ImageView, LayerView, MachineView, MachinesView, QueueView,
+    Reused, RunKind, RunResult, RunState, RunView, Setting, SnapshotView, StageState, StageView,
+    StateRules,
 };
 
 /// A name that would drive a terminal.
@@ -80,8 +81,6 @@ pub(crate) fn image(name: &str) -> ImageView {
             entries: 7,
             file_bytes: 4 << 20,
         }],
-        unwrapped: false,
-        tree: Some(TreeDigest(digest)),
         snapshots: vec!["web".parse().unwrap()],
         created_at: 1_795_516_867_021,
         used_at: 1_795_516_867_021,
@@ -99,5 +98,28 @@ pub(crate) fn snapshot() -> SnapshotView {
         read_only: false,
         bytes: 8 << 30,
         created_at: 1_795_516_867_021,
+    }
+}
+
+/// One machine of one state, that is not as it is by default, and its queue, that is.
+pub(crate) fn machines() -> MachinesView {
+    let waits = |value| Setting { value, default: value };
+    let state = StateRules {
+        state: "download".to_owned(),
+        attempts: Setting { value: 9, default: 6 },
+        deadline_ms: Setting { value: Some(3_600_000), default: None },
+        first_wait_ms: waits(100),
+        longest_wait_ms: waits(30_000),
+        queue: Some("downloads".to_owned()),
+        running: 5,
+        queued: 2,
+        waiting: 1,
+    };
+    let limit = Setting { value: Some(5), default: Some(5) };
+    let queue = QueueView { queue: "downloads".to_owned(), limit, running: 5, queued: 2 };
+    MachinesView {
+        machines: vec![MachineView { machine: "download".to_owned(), states: vec![state] }],
+        queues: vec![queue],
+        wait_factor: Setting { value: 2, default: 2 },
     }
 }

@@ -2,7 +2,7 @@
 //! a process that can do nothing else (HOST-4).
 
 use std::error::Error;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use airlock_policy::name::SnapshotName;
 use airlock_policy::worker::{DEVICE, MOUNT_POINT, MOUNTS};
@@ -10,13 +10,11 @@ use airlock_sys::inherited;
 use airlock_sys::system_calls::{Listed, When};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
-};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount};
 
 use When::Always;
 
+use crate::mount::{self, Access};
 use crate::{log, sandbox};
 
 /// What a mount is made of.
@@ -25,6 +23,8 @@ const MOUNT_CALLS: &[Listed] = &[
     (libc::SYS_fsconfig, Always),
     (libc::SYS_fsmount, Always),
     (libc::SYS_move_mount, Always),
+    // The kernel's reasons where it does not mount.
+    (libc::SYS_read, Always),
 ];
 
 /// What ends it.
@@ -71,17 +71,13 @@ pub(crate) fn unmount(name: &SnapshotName) -> Result<u8, Box<dyn Error>> {
 }
 
 fn attach(point: &OwnedFd, read_only: bool) -> Result<(), Errno> {
-    let context = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    // By the descriptor that the launcher checked: no name can be changed meanwhile.
-    fsconfig_set_string(context.as_fd(), "source", format!("/proc/self/fd/{DEVICE}"))?;
     // Nothing in it is a device or gives rights on the host, whatever the image says.
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    if read_only {
-        fsconfig_set_flag(context.as_fd(), "ro")?;
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
-    fsconfig_create(context.as_fd())?;
-    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mount = if read_only {
+        mount::ext4(Access::ReadOnly, attributes | MountAttrFlags::MOUNT_ATTR_RDONLY)?
+    } else {
+        mount::ext4(Access::ReadWrite, attributes)?
+    };
     let by_descriptors =
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&mount, "", point, "", by_descriptors)

@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use airlock_archive::{LayerFault, Refusal, read_layer_ahead};
 use airlock_policy::digest::TreeDigest;
 use airlock_policy::errand::{Answer, Extracted, Failure, Progress, Stage};
 use airlock_policy::rule::Rule;
 use airlock_policy::told::chain;
-use airlock_policy::worker::{BELOW, BLOB, ExtractOrder, MOUNT, REPORTS, TREE, USER_NAMESPACE};
+use airlock_policy::worker::{BELOW, BLOB, DEVICE, ExtractOrder, REPORTS, TREE, USER_NAMESPACE};
 use airlock_sys::inherited;
 use rustix::io::Errno;
 
 use crate::content::{Contents, Raw};
+use crate::mount::{self, Access};
 use crate::report::{Counted, Reports};
 use crate::sandbox::{NotConfined, confine_extraction};
 use crate::second::Second;
@@ -28,13 +29,19 @@ pub(crate) struct NotReported(#[from] io::Error);
 
 /// Does the whole job. What goes wrong in it is reported; an error is that it could not be.
 pub(crate) fn run(order: &ExtractOrder) -> Result<(), NotReported> {
-    let mount = inherited::take(MOUNT)?;
+    let device = inherited::take(DEVICE)?;
     let blob = inherited::take(BLOB)?;
     let reports = Reports::new(inherited::take(REPORTS)?, order.envelope.clone());
     let user_namespace = inherited::take(USER_NAMESPACE)?;
     let manifest = File::from(inherited::take(TREE)?);
     let below = order.below.map(|tree| Ok((File::from(inherited::take(BELOW)?), tree)));
     let below: Option<(File, TreeDigest)> = below.transpose().map_err(NotReported)?;
+    let mount = match mount::detached(user_namespace.as_fd(), Access::ReadWrite) {
+        Ok(mount) => mount,
+        Err(failure) => return Ok(reports.end(&Answer::Failed(failure))?),
+    };
+    drop(device);
+    reports.begun()?;
     let second = match confine_extraction(order, &mount, user_namespace) {
         Ok(second) => second,
         Err(error) => {
@@ -68,7 +75,7 @@ fn extract(
         Err(error) => return reports.end(&write_failed(&error)),
     };
     let (blob, blob_bytes) = Counted::new(File::from(blob));
-    let mut unpack = Unpack::new(volume, reports, contents, (blob_bytes, order.unwrap));
+    let mut unpack = Unpack::new(volume, reports, contents, blob_bytes);
     let read = read_layer_ahead(blob, &order.limits, &mut unpack, |work| second.does(work));
     let (volume, reports, contents) = unpack.into_parts();
     let summary = match read {

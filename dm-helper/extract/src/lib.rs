@@ -12,6 +12,7 @@ mod finish;
 mod ledger;
 mod manifest;
 mod metadata;
+pub mod mount;
 mod people;
 mod remove;
 mod report;

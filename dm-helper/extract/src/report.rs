@@ -31,6 +31,11 @@ impl Reports {
         Ok(())
     }
 
+    /// Says that the volume is mounted: from now on it may take long.
+    pub(crate) fn begun(&self) -> io::Result<()> {
+        self.end(&Answer::Progress(Progress::default()))
+    }
+
     /// Sends a report of progress, unless the last was sent just now.
     pub(crate) fn progress(&mut self, progress: impl FnOnce() -> Progress) -> io::Result<()> {
         let now = Instant::now();

@@ -3,12 +3,12 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use airlock_policy::errand::{Answer, Failure, Progress, Stage};
 use airlock_policy::told::chain;
 use airlock_policy::tree::{Difference, ShownPath};
-use airlock_policy::worker::{MOUNT, VERIFY, VerifyOrder};
+use airlock_policy::worker::{DEVICE, VERIFY, VerifyOrder};
 use airlock_sys::inherited;
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ use crate::content::Contents;
 use crate::extract::NotReported;
 use crate::log;
 use crate::manifest::{self, Entry, Record};
+use crate::mount::{self, Access};
 use crate::report::Reports;
 use crate::sandbox::{NotConfined, confine_verification};
 use crate::tree::{self, Visit};
@@ -25,10 +26,16 @@ use crate::volume::DIRECTORY;
 /// Does the whole job. What goes wrong in it is reported; an error is that it could not be.
 pub(crate) fn run(order: &VerifyOrder) -> Result<(), NotReported> {
     let [reports, user_namespace, manifest] = VERIFY;
-    let mount = inherited::take(MOUNT)?;
+    let device = inherited::take(DEVICE)?;
     let mut reports = Reports::new(inherited::take(reports)?, order.envelope.clone());
     let user_namespace = inherited::take(user_namespace)?;
     let manifest = order.manifest.then(|| inherited::take(manifest)).transpose()?;
+    let mount = match mount::detached(user_namespace.as_fd(), Access::ReadOnly) {
+        Ok(mount) => mount,
+        Err(failure) => return Ok(reports.end(&Answer::Failed(failure))?),
+    };
+    drop(device);
+    reports.begun()?;
     if let Err(error) = confine_verification(order, &mount, user_namespace) {
         log(&format!("failed to {}", chain(&error)));
         reports.end(&failed(Stage::WorkerSandbox, NotConfined::errno(&error)))?;

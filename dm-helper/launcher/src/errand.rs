@@ -4,11 +4,11 @@ mod attach;
 pub mod extract;
 mod manifest;
 pub(crate) mod node;
+mod past;
 pub(crate) mod pool;
 mod thin_device;
 pub mod verify;
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -42,10 +42,6 @@ pub struct Desk {
     pub node_group: u32,
     /// The pool's metadata device, by name only, and what the pool stands on; once it was opened.
     pool: Option<(OwnedFd, Backing)>,
-    /// Volumes that a layer was extracted into. Thin ids are never used twice.
-    filled: BTreeSet<ThinId>,
-    /// Snapshots that were handed out: strangers may have written to them.
-    published: BTreeSet<ThinId>,
 }
 
 /// How an errand goes on.
@@ -65,25 +61,13 @@ impl Desk {
         worker: Program,
         (user_namespace, node_group): (OwnedFd, u32),
     ) -> Self {
-        Self {
-            config,
-            state,
-            worker,
-            user_namespace,
-            node_group,
-            pool: None,
-            filled: BTreeSet::new(),
-            published: BTreeSet::new(),
-        }
+        Self { config, state, worker, user_namespace, node_group, pool: None }
     }
 
     /// Begins an errand; most are over when this returns.
     pub fn begin(&mut self, envelope: &Envelope, errand: Errand) -> Result<Next, Failure> {
         match errand {
-            Errand::OpenPool { create } => {
-                let pool = pool::open(&self.config.pool, self.state.as_fd(), create)?;
-                Ok(self.opened(pool))
-            }
+            Errand::OpenPool { create } => self.open_pool(create),
             Errand::GrowPool { part, bytes } => {
                 let pool = pool::grow(&self.config.pool, self.state.as_fd(), part, bytes)?;
                 Ok(self.opened(pool))
@@ -115,8 +99,8 @@ impl Desk {
                 let Some(folder) = folder else { return Ok(Next::Answer(Answer::Done)) };
                 self.tool(envelope, &Job::Unmount(name), &[folder.as_fd()])
             }
-            Errand::Extract { device, blob, below, unwrap } => {
-                self.extract(envelope, device, (blob, below, unwrap))
+            Errand::Extract { device, blob, below } => {
+                self.extract(envelope, device, (blob, below))
             }
             Errand::Verify { device, tree } => self.verify(envelope, device, tree),
             Errand::Forget { thin } => {
@@ -128,7 +112,7 @@ impl Desk {
             Errand::Publish { device, name } => {
                 let node = self.device(device, Role::Snapshot)?;
                 attach::require_unmounted(&node)?;
-                self.published.insert(device.thin);
+                past::mark(self.state.as_fd(), device.thin, past::HANDED_OUT)?;
                 let mode = self.config.node.mode_bits().unwrap_or_default();
                 node::publish(&node, (self.node_group, mode), device.minor, &name)?;
                 Ok(Next::Answer(Answer::Done))
@@ -140,6 +124,14 @@ impl Desk {
         }
     }
 
+    fn open_pool(&mut self, create: bool) -> Result<Next, Failure> {
+        let pool = pool::open(&self.config.pool, self.state.as_fd(), create)?;
+        if pool.backing.fresh {
+            past::forget(self.state.as_fd()).map_err(failed(Stage::PoolFiles))?;
+        }
+        Ok(self.opened(pool))
+    }
+
     fn opened(&mut self, pool: Pool) -> Next {
         self.pool = Some((pool.metadata, pool.backing));
         Next::Answer(Answer::Backing(pool.backing))
@@ -149,7 +141,7 @@ impl Desk {
         &mut self,
         envelope: &Envelope,
         device: ThinDevice,
-        (blob, below, unwrap): (BlobDigest, Option<Manifest>, bool),
+        (blob, below): (BlobDigest, Option<Manifest>),
     ) -> Result<Next, Failure> {
         let node = self.device(device, Role::Volume)?;
         attach::require_unmounted(&node)?;
@@ -160,10 +152,9 @@ impl Desk {
             None => None,
         };
         let new = manifest::create(state, device.thin)?;
-        let input = extract::Input { blob: blob.as_fd(), new, below, unwrap };
-        let worker = extract::start(self, node.as_fd(), input, envelope)?;
-        self.filled.insert(device.thin);
-        Ok(run(worker))
+        let input = extract::Input { blob: blob.as_fd(), new, below };
+        past::mark(state, device.thin, past::FILLED)?;
+        extract::start(self, node.as_fd(), input, envelope).map(run)
     }
 
     fn verify(
@@ -192,16 +183,14 @@ impl Desk {
     /// never mounted.
     fn device(&mut self, device: ThinDevice, role: Role) -> Result<OwnedFd, Failure> {
         let is_base = device.thin == ThinId::BASE;
-        let is_filled = self.filled.contains(&device.thin);
-        let may = match role {
-            Role::Base => is_base,
-            Role::Volume | Role::Own => {
-                !is_base && !is_filled && !self.published.contains(&device.thin)
-            }
-            Role::Snapshot => !is_base && !is_filled,
-            Role::Sealed => !is_base && !self.published.contains(&device.thin),
+        let forbidden = match role {
+            Role::Base => 0,
+            Role::Volume | Role::Own => past::FILLED | past::HANDED_OUT,
+            Role::Snapshot => past::FILLED,
+            Role::Sealed => past::HANDED_OUT,
         };
-        if !may {
+        let is_role = is_base == matches!(role, Role::Base);
+        if !is_role || past::has(self.state.as_fd(), device.thin, forbidden)? {
             return Err(failed(Stage::DeviceCheck)(Errno::PERM));
         }
         let is_out = matches!(role, Role::Snapshot);
@@ -224,6 +213,10 @@ impl Desk {
         };
         let how = (envelope.clone(), judge, self.tool_time());
         Worker::start_tool(&self.worker, job, descriptors, how).map(run)
+    }
+
+    fn device_time(&self) -> Duration {
+        Duration::from_secs(self.config.limits.device_seconds)
     }
 
     fn tool_time(&self) -> Duration {

@@ -7,7 +7,6 @@
 //! | [`errand`] | what each errand does, a file each |
 //! | [`worker`] | a running worker, and what its end means |
 //! | [`program`] | the files of broker and worker |
-//! | [`mount`] | the detached mount of a volume |
 //! | [`teardown`] | takes the pool down, for root at the machine |
 //! | [`log`] | one line on stderr |
 //! | [`output`] | what workers write, into the log |
@@ -16,7 +15,6 @@
 pub mod errand;
 mod file;
 pub mod log;
-pub mod mount;
 pub mod output;
 pub mod program;
 pub mod serve;

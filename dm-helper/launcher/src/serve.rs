@@ -223,8 +223,7 @@ impl Server {
         if let Answer::Failed(failure) = answer {
             log_errand(envelope, &told(*failure));
         }
-        // Waits while the broker is busy: it has nobody else to ask. If it is gone, the loop will
-        // see it.
+        // Waits for a moment while the broker is busy. If it is gone, the loop will see it.
         if let Err(errno) = send(&self.link, &answer.encode(envelope), SendFlags::NOSIGNAL) {
             log(&format!("failed to answer the broker: {errno}"));
         }

@@ -40,6 +40,8 @@ pub struct Worker {
     /// `None` once it is closed, or if there never was one.
     reports: Option<OwnedFd>,
     deadline: Instant,
+    /// How long it may take once it has reported anything: its device answers.
+    rest: Option<Duration>,
     /// Why it was killed.
     killed: Option<Stage>,
     last_report: Option<Answer>,
@@ -58,12 +60,13 @@ impl Worker {
         Ok(Self::new(envelope, judge, started, time))
     }
 
-    /// Starts a worker that reports. The descriptors come before and behind the report pipe.
+    /// Starts a worker that reports: first, within a shorter time, that it has begun. The descriptors
+    /// come before and behind the report pipe.
     pub fn start_reporting(
         program: &Program,
         job: &Job,
         (before, behind): (&[BorrowedFd<'_>], &[BorrowedFd<'_>]),
-        (envelope, time): (Envelope, Duration),
+        (envelope, (begin, time)): (Envelope, (Duration, Duration)),
     ) -> Result<Self, Failure> {
         use rustix::pipe::{PipeFlags, pipe_with};
         let (read, write) =
@@ -71,8 +74,8 @@ impl Worker {
         let started = start(program, job, &[before, &[write.as_fd()], behind].concat())?;
         let verifies = matches!(job, Job::Verify(_));
         let judge = if verifies { Judge::ByVerdict } else { Judge::ByReport };
-        let worker = Self::new(envelope, judge, started, time);
-        Ok(Self { reports: Some(read), ..worker })
+        let worker = Self::new(envelope, judge, started, begin);
+        Ok(Self { reports: Some(read), rest: Some(time), ..worker })
     }
 
     fn new(
@@ -81,16 +84,14 @@ impl Worker {
         (child, output): (Child, Output),
         time: Duration,
     ) -> Self {
-        let now = Instant::now();
-        // A time beyond the clock's end is no deadline that anybody will see.
-        let deadline = now.checked_add(time).unwrap_or(now);
         Self {
             envelope,
             judge,
             child,
             output,
             reports: None,
-            deadline,
+            deadline: from_now(time),
+            rest: None,
             killed: None,
             last_report: None,
             last_progress: None,
@@ -169,6 +170,9 @@ impl Worker {
     }
 
     fn take(&mut self, answer: Answer) -> Option<Answer> {
+        if let Some(rest) = self.rest.take() {
+            self.deadline = from_now(rest);
+        }
         match answer {
             _ if self.last_report.is_some() => self.distrust("more after its last report"),
             Answer::Progress(_) => {
@@ -235,6 +239,12 @@ impl Worker {
             (Some(_), Judge::ByReport | Judge::ByVerdict) | (None, _) => failed(Stage::WorkerDied),
         }
     }
+}
+
+fn from_now(time: Duration) -> Instant {
+    let now = Instant::now();
+    // A time beyond the clock's end is no deadline that anybody will see.
+    now.checked_add(time).unwrap_or(now)
 }
 
 fn start(

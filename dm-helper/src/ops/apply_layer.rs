@@ -1,14 +1,13 @@
 //! `apply_layer`: has a layer's blob extracted into its volume (VOL-1).
 //!
-//! The privileged thread starts the extraction and goes on with other work. The launcher's answers
-//! arrive on the link's thread, which passes progress on and leaves the end to the privileged one.
+//! The privileged thread starts the extraction and goes on with other work ([`crate::long`]).
 
 use std::time::Instant;
 
 use airlock_policy::digest::ChainId;
 use airlock_policy::errand::{Answer, Errand, Extracted, Failure, Manifest, Progress, Stage};
 use airlock_policy::name::ThinId;
-use airlock_protocol::not_done::{NotDone, Refusal, Step};
+use airlock_protocol::not_done::{NotDone, Refusal};
 use airlock_protocol::reply::{AppliedLayer, LayerProgress, PoolMode};
 use airlock_protocol::request::ApplyLayer;
 use rustix::io::Errno;
@@ -19,11 +18,10 @@ use crate::dm::Access;
 use crate::extraction::{Applying, News};
 use crate::helper::{Helper, unexpected};
 use crate::ledger::{Change, Contents, Layer, Record};
-use crate::operations::{self, Subject};
+use crate::long::Waits;
 use crate::ops::Request as _;
 use crate::permit::{Operation, Permit, refuse};
 use crate::turns::State;
-use crate::worker::Job;
 
 impl Operation for ApplyLayer {
     type Reply = Applying;
@@ -54,7 +52,7 @@ impl Operation for ApplyLayer {
                 let same = (layer.blob, layer.diff_id) == (*blob, *diff_id);
                 if same { Ok(()) } else { refuse(other_layer(known.contents)) }
             }
-            Contents::Building if volume.is_unwrapped(known.parent, *diff_id).is_none() => {
+            Contents::Building if ChainId::of(known.parent, *diff_id) != *volume => {
                 refuse(Refusal::ChainDigest)
             }
             Contents::Building => {
@@ -95,37 +93,12 @@ fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applyin
     let (device, _made) = helper.bring_up_thin(thin, Access::ReadWrite, false)?;
     let (tell, news) = watch::channel(News::Running(LayerProgress::default()));
     let below = below(helper, asked.volume);
-    // The chain id says it: no caller can have one tree under the identity of another.
-    let unwrap = asked.volume == ChainId::unwrapped(asked.diff_id);
-    let errand = Errand::Extract { device, blob: asked.blob, below, unwrap };
+    let errand = Errand::Extract { device, blob: asked.blob, below };
     let (volume, layer) = (asked.volume, (asked.blob, asked.diff_id));
-    let jobs = helper.jobs();
-    // The launcher ends a worker that is late; one that is not gone then hangs in the kernel.
-    let (step, told) = (Step::Errand(Stage::WorkerLate), tell.clone());
-    let operation = operations::Operation {
-        is_shared: true,
-        within: helper.extraction_time(),
-        on_late: Some(Box::new(move || {
-            told.send_replace(News::Ended(Err(NotDone::Late(step))));
-        })),
-        ..helper.operation(step)
-    };
-    let request = asked.request.clone();
-    let (peer, since) = (helper.peer, Instant::now());
-    let mut waiting = Some(Waiting { asked, peer, thin, tell, since });
-    helper.errands.begin(&request, &errand, move |answer| {
-        if let Answer::Progress(progress) = answer {
-            if let Some(Waiting { tell, .. }) = &waiting {
-                tell.send_replace(News::Running(shown(progress)));
-            }
-        } else if let (Some(waiting), Some(jobs)) = (waiting.take(), jobs.upgrade()) {
-            let job: Job = Box::new(move |helper| waiting.end(helper, &answer));
-            // Where it is refused the process is ending, and the next one throws the volume away.
-            drop(jobs.send(job));
-        }
-    })?;
+    let (request, time) = (asked.request.clone(), helper.extraction_time());
+    let waiting = Waiting { asked, peer: helper.peer, thin, tell, since: Instant::now() };
+    helper.begin_long((&request, &errand), (thin, time), waiting)?;
     helper.extractions.note(volume, Some(layer), news.clone());
-    helper.operations.begin(Subject::Thin(thin), operation);
     let state: &mut State = helper;
     let book = state.ledger.book();
     state.extractions.tidy(|volume| book.volume(volume).is_some());
@@ -148,28 +121,33 @@ struct Waiting {
     since: Instant,
 }
 
-impl Waiting {
-    /// On the privileged thread, when the last answer came.
-    fn end(self, helper: &mut Helper, answer: &Answer) {
+impl Waits for Waiting {
+    fn progress(&self, progress: Progress) {
+        let Progress { blob_bytes, tar_bytes, entries } = progress;
+        let shown = LayerProgress { blob_bytes, tar_bytes, entries };
+        self.tell.send_replace(News::Running(shown));
+    }
+
+    fn late(&self) -> Box<dyn FnOnce(NotDone) + Send> {
+        let tell = self.tell.clone();
+        Box::new(move |late| {
+            tell.send_replace(News::Ended(Err(late)));
+        })
+    }
+
+    fn end(self, helper: &mut Helper, answer: Answer) {
         let Self { asked, peer, thin, tell, since } = self;
         let (request, subject) = (asked.request.clone(), asked.subject());
         let line = Asked { verb: ApplyLayer::VERB, request, peer, subject, since };
         helper.serve(&line, 0);
-        // Late or not, this is its end.
-        helper.end_operation(Subject::Thin(thin), &format!("{answer:?}"));
-        let result = finish(helper, &asked, thin, answer);
+        let result = finish(helper, &asked, thin, &answer);
         line.answered(&(&result).into());
-        if result.is_ok() || is_untouched(answer) {
+        if result.is_ok() || is_untouched(&answer) {
             // From now on the ledger has the answer; or the volume is as if it had not been asked.
             helper.extractions.forget(asked.volume);
         }
         tell.send_replace(News::Ended(result));
     }
-}
-
-const fn shown(progress: Progress) -> LayerProgress {
-    let Progress { blob_bytes, tar_bytes, entries } = progress;
-    LayerProgress { blob_bytes, tar_bytes, entries }
 }
 
 /// The end of an extraction: into the ledger, or the volume goes.
@@ -223,7 +201,7 @@ fn verify(helper: &Helper, asked: &ApplyLayer, found: &Extracted) -> Result<(), 
         Err(Refusal::BlobDigest)
     } else if found.diff_id != asked.diff_id {
         Err(Refusal::LayerDigest)
-    } else if asked.volume.is_unwrapped(parent, found.diff_id).is_none() {
+    } else if ChainId::of(parent, found.diff_id) != asked.volume {
         Err(Refusal::ChainDigest)
     } else {
         Ok(())

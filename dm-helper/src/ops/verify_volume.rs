@@ -5,10 +5,10 @@
 use std::time::Instant;
 
 use airlock_policy::digest::{ChainId, TreeDigest};
-use airlock_policy::errand::{Answer, Errand, Stage};
+use airlock_policy::errand::{Answer, Errand, Progress};
 use airlock_policy::name::ThinId;
 use airlock_policy::tree::{Difference, ShownPath};
-use airlock_protocol::not_done::{NotDone, Refusal, Step};
+use airlock_protocol::not_done::{NotDone, Refusal};
 use airlock_protocol::reply::{VerifyProgress, VerifyState};
 use airlock_protocol::request::VerifyVolume;
 use tokio::sync::watch;
@@ -16,11 +16,10 @@ use tokio::sync::watch;
 use crate::audit::{self, Asked, Verdict};
 use crate::dm::Access;
 use crate::helper::{Helper, unexpected};
-use crate::operations::{self, Subject};
+use crate::long::Waits;
 use crate::ops::Request as _;
 use crate::permit::{Operation, Permit, refuse};
 use crate::verification::{News, Verifying};
-use crate::worker::Job;
 
 /// Verifications at the same time: each reads a whole volume.
 const MOST: usize = 1;
@@ -76,38 +75,18 @@ fn begin(
     let (device, _made) = helper.bring_up_thin(thin, Access::ReadOnly, false)?;
     let (tell, news) = watch::channel(Ok(VerifyState::Running(VerifyProgress::default())));
     let (volume, request) = (asked.volume, asked.request.clone());
-    let jobs = helper.jobs();
     let subject = asked.subject();
     let (verb, peer, since) = (VerifyVolume::VERB, helper.peer, Instant::now());
     let line = Asked { verb, request: request.clone(), peer, subject, since };
-    // The launcher ends a worker that is late; one that is not gone then hangs in the kernel.
-    let (step, told) = (Step::Errand(Stage::WorkerLate), tell.clone());
-    let operation = operations::Operation {
-        is_shared: true,
-        within: helper.verification_time(),
-        on_late: Some(Box::new(move || drop(told.send_replace(Err(NotDone::Late(step)))))),
-        ..helper.operation(step)
-    };
-    let mut waiting = Some(Waiting { volume, thin, tree, tell, line });
+    let time = helper.verification_time();
+    let waiting = Waiting { volume, thin, tree, tell, line };
     let errand = Errand::Verify { device, tree };
-    let begun = helper.errands.begin(&request, &errand, move |answer| {
-        if let Answer::Progress(progress) = answer {
-            if let Some(Waiting { tell, .. }) = &waiting {
-                let (entries, bytes) = (progress.entries, progress.blob_bytes);
-                let running = VerifyState::Running(VerifyProgress { entries, bytes });
-                drop(tell.send_replace(Ok(running)));
-            }
-        } else if let (Some(waiting), Some(jobs)) = (waiting.take(), jobs.upgrade()) {
-            let job: Job = Box::new(move |helper| waiting.end(helper, answer));
-            drop(jobs.send(job));
-        }
-    });
+    let begun = helper.begin_long((&request, &errand), (thin, time), waiting);
     if let Err(failure) = begun {
         helper.let_go(thin);
         return Err(failure);
     }
     helper.verifications.note(volume, request, news.clone());
-    helper.operations.begin(Subject::Thin(thin), operation);
     Ok(Verifying::Begun(news))
 }
 
@@ -120,13 +99,20 @@ struct Waiting {
     line: Asked,
 }
 
-impl Waiting {
-    /// On the privileged thread, when the last answer came.
+impl Waits for Waiting {
+    fn progress(&self, progress: Progress) {
+        let (entries, bytes) = (progress.entries, progress.blob_bytes);
+        drop(self.tell.send_replace(Ok(VerifyState::Running(VerifyProgress { entries, bytes }))));
+    }
+
+    fn late(&self) -> Box<dyn FnOnce(NotDone) + Send> {
+        let tell = self.tell.clone();
+        Box::new(move |late| drop(tell.send_replace(Err(late))))
+    }
+
     fn end(self, helper: &mut Helper, answer: Answer) {
         let Self { volume, thin, tree, tell, line } = self;
         helper.serve(&line, 0);
-        // Late or not, this is its end.
-        helper.end_operation(Subject::Thin(thin), &format!("{answer:?}"));
         helper.let_go(thin);
         let result = judge(tree, answer);
         if let Ok(VerifyState::Differs { what, path }) = &result {

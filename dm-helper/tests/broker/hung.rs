@@ -122,23 +122,36 @@ async fn a_pool_that_hangs_is_named_and_answered_at_once_from_then_on() {
 
 #[tokio::test]
 async fn a_worker_that_cannot_be_ended_is_late_and_its_volume_left_alone() {
+    worker_is_late(false, Step::Errand(Stage::WorkerLate)).await;
+}
+
+/// An extraction may take half an hour, and a mount no longer than any other device's operation.
+#[tokio::test]
+async fn a_volume_that_cannot_be_mounted_is_late_after_a_devices_time() {
+    worker_is_late(true, Step::Errand(Stage::Mount)).await;
+}
+
+async fn worker_is_late(mount_hangs: bool, step: Step) {
     let mut host = Host::new();
-    host.config.limits.extract_seconds = 1;
+    host.config.limits.extract_seconds = if mount_hangs { 1800 } else { 1 };
     let broker = host.up().await;
     broker.create(&[1]).await.unwrap();
-    host.launcher.0.lock().unwrap().hold = true;
+    let hold = |hold| {
+        let mut launcher = host.launcher.0.lock().unwrap();
+        (launcher.hold, launcher.mount_hangs) = (hold, mount_hangs);
+    };
+    hold(true);
     let late = loop {
         match broker.apply_once(Caller::apply_request(&[1])).await {
             Ok(LayerState::Running(_)) => {}
             other => break other,
         }
     };
-    let worker_late = Step::Errand(Stage::WorkerLate);
-    assert!(late == Err(NotDone::Late(worker_late)) || late == Err(QUARANTINED), "{late:?}");
+    assert!(late == Err(NotDone::Late(step)) || late == Err(QUARANTINED), "{late:?}");
     assert_eq!(broker.apply_once(Caller::apply_request(&[1])).await, Err(QUARANTINED));
     assert_eq!(broker.delete_volume(&[1]).await, Err(QUARANTINED));
-    assert_eq!(late_devices(&broker.usage().await), [(Some(1), worker_late)]);
-    host.launcher.0.lock().unwrap().hold = false;
+    assert_eq!(late_devices(&broker.usage().await), [(Some(1), step)]);
+    hold(false);
     image(&broker, &[2]).await.unwrap();
 
     host.launcher.end_held();

@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) mounts: BTreeSet<String>,
     /// Whether extractions wait until they are told to end.
     pub(crate) hold: bool,
+    /// Whether they wait before they have even begun.
+    pub(crate) mount_hangs: bool,
     /// Those that wait.
     pub(crate) held: Vec<(OwnedFd, Envelope)>,
     /// The links that there are, by the snapshot's name.
@@ -127,7 +129,10 @@ fn answers(state: &Mutex<State>, errand: &Errand) -> Vec<Answer> {
             state.backing = Some(backing);
             vec![Answer::Backing(backing)]
         }
-        Errand::Extract { .. } | Errand::Verify { .. } if state.hold => vec![],
+        Errand::Extract { .. } | Errand::Verify { .. } if state.hold => {
+            let begun = Answer::Progress(Progress::default());
+            if state.mount_hangs { vec![] } else { vec![begun] }
+        }
         Errand::Extract { blob, .. } => extraction(*blob, state.extract.clone()),
         Errand::Publish { .. } if state.publish.is_some() => {
             state.publish.map(Answer::Failed).into_iter().collect()

@@ -82,12 +82,7 @@ fn errands() -> Vec<(&'static str, Errand)> {
         ("format of a stranger", Errand::Format { device }),
         (
             "extract into a stranger",
-            Errand::Extract {
-                device,
-                blob: BlobDigest(Digest::of(b"")),
-                below: None,
-                unwrap: false,
-            },
+            Errand::Extract { device, blob: BlobDigest(Digest::of(b"")), below: None },
         ),
         ("publish of a stranger", Errand::Publish { device, name: name.clone() }),
         ("unpublish of nothing", Errand::Unpublish { name }),

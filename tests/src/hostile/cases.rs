@@ -6,7 +6,6 @@ mod limits;
 mod links;
 mod names;
 mod whiteouts;
-mod wrapped;
 
 use super::Case;
 
@@ -17,7 +16,6 @@ pub fn all(canary: &str) -> Vec<Case> {
     cases.extend(kinds::cases());
     cases.extend(links::cases(canary));
     cases.extend(whiteouts::cases(canary));
-    cases.extend(wrapped::cases(canary));
     cases.extend(format::cases());
     cases.extend(limits::cases());
     cases

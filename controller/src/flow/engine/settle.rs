@@ -89,7 +89,7 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Option<Turn> {
         let (state, attempts) = (made.state, made.row.attempt);
-        let rules = M::rules(state);
+        let rules = M::rules(state, &self.0.world.settings);
         let error = match outcome.and_then(|event| next::<M>(state, event)) {
             Ok(turn) => return Some(turn),
             Err(error) => error,

@@ -1,6 +1,6 @@
-//! Starts an extraction: the blob, a detached mount, a worker that has these two and no more.
+//! Starts an extraction: a worker that has the blob, the device and no more.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use rustix::io::Errno;
 
 use super::Desk;
 use crate::log::failed;
-use crate::mount::{self, Access};
 use crate::worker::Worker;
 
 /// Opens a blob beneath the controller's folder. Whatever the controller did to that folder, what
@@ -48,14 +47,10 @@ pub struct Input<'b> {
     pub new: OwnedFd,
     /// The manifest of the volume below, and the digest that it must have.
     pub below: Option<(OwnedFd, TreeDigest)>,
-    /// Whether the archive is unwrapped.
-    pub unwrap: bool,
 }
 
-/// Starts extracting a blob into the filesystem on a device.
-///
-/// The launcher does not keep the mount: when the worker has ended, the filesystem
-/// is unmounted.
+/// Starts extracting a blob into the filesystem on a device. The mount is the worker's own: when it
+/// has ended, the filesystem is unmounted.
 pub fn start(
     desk: &Desk,
     device: BorrowedFd<'_>,
@@ -63,18 +58,17 @@ pub fn start(
     envelope: &Envelope,
 ) -> Result<Worker, Failure> {
     let limits = &desk.config.limits;
-    let Input { blob, new, below, unwrap } = input;
-    let mount = mount::detached(device, desk.user_namespace.as_fd(), Access::ReadWrite)?;
+    let Input { blob, new, below } = input;
     let job = Job::Extract(ExtractOrder {
         envelope: envelope.clone(),
         limits: limits.archive(),
         memory: limits.worker_memory.0,
         below: below.as_ref().map(|(_, tree)| *tree),
-        unwrap,
     });
     let time = Duration::from_secs(limits.extract_seconds);
     let mut behind = vec![desk.user_namespace.as_fd(), new.as_fd()];
     behind.extend(below.as_ref().map(|(file, _)| file.as_fd()));
-    let descriptors = (&[mount.as_fd(), blob][..], &behind[..]);
-    Worker::start_reporting(&desk.worker, &job, descriptors, (envelope.clone(), time))
+    let descriptors = (&[device, blob][..], &behind[..]);
+    let times = (desk.device_time(), time);
+    Worker::start_reporting(&desk.worker, &job, descriptors, (envelope.clone(), times))
 }

@@ -7,7 +7,9 @@ mod loops;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use airlock_policy::errand::{Backing, BlockDevice, Failure, LEDGER, NEW_LEDGER, Stage, TREES};
+use airlock_policy::errand::{
+    Backing, BlockDevice, Failure, LEDGER, NEW_LEDGER, PAST, Stage, TREES,
+};
 use airlock_policy::helper_config::{PoolConfig, PoolPart};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -83,15 +85,15 @@ pub(crate) fn detach_loops(state: BorrowedFd<'_>, is_dry: bool) -> Result<(), Er
     Ok(())
 }
 
-/// Removes the pool's files, and what is nothing without them: the ledger with its spare, and the
-/// manifests.
+/// Removes the pool's files, and what is nothing without them: the ledger with its spare, the manifests
+/// and the past.
 pub(crate) fn remove_files(state: BorrowedFd<'_>, is_dry: bool) -> Result<(), Errno> {
     if is_dry {
         log(&format!("would remove {TREES}"));
     } else {
         manifest::remove_all(state)?;
     }
-    for name in files::BOTH.iter().chain(&[NEW_LEDGER, LEDGER]) {
+    for name in files::BOTH.iter().chain(&[PAST, NEW_LEDGER, LEDGER]) {
         if is_dry {
             log(&format!("would remove {name}"));
             continue;

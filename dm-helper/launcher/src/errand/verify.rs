@@ -1,4 +1,4 @@
-//! Starts a verification: a detached read-only mount, and a worker that has that and the manifest.
+//! Starts a verification: a worker that has the device and the manifest.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -8,10 +8,9 @@ use airlock_policy::errand::{Envelope, Failure};
 use airlock_policy::worker::{Job, VerifyOrder};
 
 use super::Desk;
-use crate::mount::{self, Access};
 use crate::worker::Worker;
 
-/// Starts reading the filesystem on a device. The launcher does not keep the mount.
+/// Starts reading the filesystem on a device.
 pub fn start(
     desk: &Desk,
     device: BorrowedFd<'_>,
@@ -19,7 +18,6 @@ pub fn start(
     envelope: &Envelope,
 ) -> Result<Worker, Failure> {
     let limits = &desk.config.limits;
-    let mount = mount::detached(device, desk.user_namespace.as_fd(), Access::ReadOnly)?;
     let job = Job::Verify(VerifyOrder {
         envelope: envelope.clone(),
         memory: limits.worker_memory.0,
@@ -29,6 +27,7 @@ pub fn start(
     let time = Duration::from_secs(limits.verify_seconds);
     let mut behind = vec![desk.user_namespace.as_fd()];
     behind.extend(manifest.as_ref().map(|manifest| manifest.as_fd()));
-    let descriptors = (&[mount.as_fd()][..], &behind[..]);
-    Worker::start_reporting(&desk.worker, &job, descriptors, (envelope.clone(), time))
+    let descriptors = (&[device][..], &behind[..]);
+    let times = (desk.device_time(), time);
+    Worker::start_reporting(&desk.worker, &job, descriptors, (envelope.clone(), times))
 }

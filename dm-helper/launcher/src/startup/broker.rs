@@ -1,7 +1,9 @@
 //! Starts the broker: the process that parses requests and so gets nothing but open descriptors.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 
@@ -9,6 +11,9 @@ use crate::program::Program;
 
 /// The broker's name, as its first argument and as its file's.
 pub(crate) const BROKER: &str = "airlock-dm-broker";
+
+/// How long an answer waits for room on the link.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts the broker and returns our end of the link to it. It finds:
 ///
@@ -27,6 +32,8 @@ pub(super) fn start(
 ) -> std::io::Result<OwnedFd> {
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    // A broker that does not read keeps nobody waiting for long.
+    set_socket_timeout(&ours, Timeout::Send, Some(PATIENCE))?;
     let arguments = [BROKER.to_owned(), "--controller-uid".to_owned(), controller.to_string()];
     let descriptors = [socket.as_fd(), theirs.as_fd(), state.as_fd(), config.as_fd()];
     let log = std::io::stderr();

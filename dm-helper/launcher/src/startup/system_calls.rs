@@ -60,7 +60,7 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_close_range, Always),
     (libc::SYS_fcntl, When::is(1, libc::F_DUPFD_CLOEXEC as u64)),
     (libc::SYS_fcntl, When::is(1, libc::F_SETFD as u64)),
-    // A volume's detached mount, with its ids mapped; and the attach worker's, with a list of its own:
+    // For the workers: a volume's detached mount, with its ids mapped, and the attach worker's, with a list of its own:
     // onto a directory by descriptor, and off again, never lazily and never by force.
     (libc::SYS_move_mount, When::is(4, 0x44)), // F_EMPTY_PATH, T_EMPTY_PATH
     (libc::SYS_umount2, When::is(1, 0x8)),     // UMOUNT_NOFOLLOW

@@ -44,6 +44,13 @@ pub(crate) const ERRANDS: &[Attempt] = &[
         }
         extract(scene, snapshot)
     }),
+    errand("have a snapshot that was handed out mounted", |scene| {
+        let (device, name) = (device(2, minor("airlock-v000002")), "web".parse().unwrap());
+        asked(scene, &Errand::Mount { device, name, read_only: true })
+    }),
+    errand("have a snapshot that was handed out grown", |scene| {
+        asked(scene, &Errand::Grow { device: device(2, minor("airlock-v000002")) })
+    }),
     errand("have a layer extracted by a number that is no device's", |scene| {
         extract(scene, device(0xff_ffff, u32::MAX))
     }),
@@ -91,10 +98,7 @@ pub(crate) fn look() {
 }
 
 fn extract(scene: &Scene, device: ThinDevice) -> io::Result<()> {
-    asked(
-        scene,
-        &Errand::Extract { device, blob: BlobDigest(Digest::of(b"")), below: None, unwrap: false },
-    )
+    asked(scene, &Errand::Extract { device, blob: BlobDigest(Digest::of(b"")), below: None })
 }
 
 fn publish(scene: &Scene, device: ThinDevice) -> io::Result<()> {

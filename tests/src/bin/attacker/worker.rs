@@ -1,12 +1,13 @@
 //! The attacker as a worker: what it read has taken it over.
 
 use std::fs;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::process::ExitCode;
 
+use airlock_dm_worker::mount::{Access, detached};
 use airlock_dm_worker::sandbox::confine_extraction;
 use airlock_policy::errand::{Answer, Envelope, Failure, MESSAGE, Progress, Stage};
-use airlock_policy::worker::{BLOB, ExtractOrder, Job, MOUNT, REPORTS, USER_NAMESPACE};
+use airlock_policy::worker::{BLOB, DEVICE, ExtractOrder, Job, REPORTS, USER_NAMESPACE};
 use airlock_sys::inherited;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
@@ -25,8 +26,11 @@ pub(crate) fn take_part(words: &[&str]) -> ExitCode {
     let Ok(Job::Extract(order)) = Job::parse(words.get(1..).unwrap_or_default()) else {
         return ExitCode::FAILURE;
     };
-    let [mount, blob, reports, namespace] =
-        [MOUNT, BLOB, REPORTS, USER_NAMESPACE].map(|fd| inherited::take(fd).unwrap().into_raw_fd());
+    let [device, blob, reports, namespace] =
+        [DEVICE, BLOB, REPORTS, USER_NAMESPACE].map(|fd| inherited::take(fd).unwrap());
+    let mount = detached(namespace.as_fd(), Access::ReadWrite).unwrap().into_raw_fd();
+    drop(device);
+    let [blob, reports, namespace] = [blob, reports, namespace].map(OwnedFd::into_raw_fd);
     let mut part = [0_u8; 256];
     // SAFETY: `blob` was just taken over and is closed nowhere else.
     let blob_file = unsafe { std::os::fd::BorrowedFd::borrow_raw(blob) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::machine::{logs, pids, ready, sh, wait_for};
+use crate::machine::{airlock, data_hangs, logs, pids, ready, sh, wait_for};
 
 type Status = BTreeMap<String, String>;
 
@@ -94,6 +94,40 @@ pub(crate) fn are_confined() {
     }
     assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), ("1", "2"));
     assert!(command.wait().unwrap().success());
+    other_workers_are_confined(filters(&launcher), unit);
+}
+
+/// Those that are there for a moment only: they are looked at while they wait for a device.
+fn other_workers_are_confined(launcher: u32, unit: u32) {
+    airlock("deactivate web").ok();
+    for (row, line) in [
+        ("airlock-dm-worker verify", "verify --all"),
+        ("airlock-dm-worker mount", "activate IMAGE --name mounted --mount"),
+    ] {
+        let image = airlock("images --output json").ok().json();
+        let image = image["items"][0]["digest"].as_str().unwrap().to_owned();
+        let line = line.replace("IMAGE", &image);
+        let mut command = None;
+        let mut worker = None;
+        sh("echo 3 > /proc/sys/vm/drop_caches").ok();
+        let seen = |worker: &mut Option<u32>| {
+            *worker = pids("airlock-dm-worker")
+                .into_iter()
+                .find(|pid| status(*pid).is_some_and(|status| filters(&status) == launcher + 1));
+            worker.is_some()
+        };
+        // A verification reads for long enough; a mount does not.
+        data_hangs(row.ends_with("mount"));
+        command.replace(
+            Command::new("airlock").args(line.split(' ')).stdout(Stdio::null()).spawn().unwrap(),
+        );
+        wait_for(row, 60, || seen(&mut worker));
+        let pid = worker.unwrap();
+        show(row, pid, &status(pid).unwrap());
+        is_as_the_page_says(row, pid, unit);
+        data_hangs(false);
+        assert!(command.unwrap().wait().unwrap().success(), "{line}");
+    }
 }
 
 /// Compares a process with its row of `docs/privileges.md`, whose columns are named as `/proc` names

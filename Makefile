@@ -7,7 +7,7 @@ export AIRLOCK_CACHE
 export TESTS
 export PATH := $(AIRLOCK_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help deps build demo test fast lint deny trace native vm fuzz fuzz-long install audit sweep-power-cuts sweep-escapes sweep-hostile-controller sweep-helper-kills bench-extract bench-store
+.PHONY: help deps build demo test fast lint deny trace native vm fuzz fuzz-long install audit sweep-power-cuts sweep-escapes sweep-hostile-controller sweep-helper-kills sweep-crash-points bench-extract bench-store
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,6 +72,9 @@ sweep-hostile-controller: deps ## What a controller that was taken over tries, i
 
 sweep-helper-kills: deps ## 50 kills of the helper's processes in the VM: target/report/helper-kills.json.
 	@AIRLOCK_SWEEP_CASES=$${AIRLOCK_SWEEP_CASES:-50} TESTS='test(/helpers_processes_killed/)' tests/run-all vm
+
+sweep-crash-points: deps ## Each process ended at each of its crash points, in the VM: target/report/crash-points.json.
+	@AIRLOCK_SWEEP_CASES=$${AIRLOCK_SWEEP_CASES:-1000000} TESTS='test(/crash_point/)' tests/run-all vm
 
 bench-extract: deps ## Extraction beside other extractors, as root, minutes: target/bench/extract.json.
 	@tests/run-bench

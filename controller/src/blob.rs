@@ -111,7 +111,9 @@ impl BlobStore {
 
     /// Removes a blob; true if it was there.
     pub fn remove(&self, digest: BlobDigest) -> io::Result<bool> {
-        remove_file(&self.path(digest))
+        let was_there = remove_file(&self.path(digest))?;
+        crash_point!(BlobGone);
+        Ok(was_there)
     }
 
     /// Every blob that is held, in no order. Files of other names are passed over.

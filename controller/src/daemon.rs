@@ -56,6 +56,7 @@ const BACK: Duration = Duration::from_secs(30);
 
 /// Becomes the daemon. Returns when it was told to stop, or could not start.
 pub fn run(config: Config) -> Result<(), Fault> {
+    crash_point!(DaemonBegun);
     log::start(&config);
     // What the daemon makes is its own and its group's: the database holds who asked for what.
     rustix::process::umask(Mode::from_raw_mode(0o027));

@@ -133,7 +133,8 @@ const LOOK: Duration = Duration::from_secs(30);
 const POOL: Duration = Duration::from_mins(15);
 
 /// Declares a verb: its function, which has the verb's own name, its request, its deadline; and
-/// how it is asked: `ask`, or `ask_with_pool` where the pool must be up.
+/// how it is asked: `ask`; `ask_with_pool` where the pool must be up; `change` where it changes something
+/// at once.
 macro_rules! verbs {
     ($($(#[$doc:meta])* $verb:ident($($field:ident: $Type:ty),*) -> $Answer:ty
         = $Request:ident, $ask:ident, $what:literal, $limit:expr;)+) => {
@@ -169,31 +170,31 @@ verbs! {
         = ExtendPool, ask_with_pool, "extend the pool", POOL;
     /// Makes a layer's volume.
     create_volume(volume: ChainId, parent: Option<ChainId>) -> Outcome
-        = CreateVolume, ask_with_pool, "create the volume", CHANGE;
+        = CreateVolume, change, "create the volume", CHANGE;
     /// Extracts a layer, or says how far that is.
     apply_layer(volume: ChainId, blob: BlobDigest, diff_id: DiffId) -> LayerState
         = ApplyLayer, ask_with_pool, "extract the layer", CHANGE;
     /// Seals a filled volume. Of one that is sealed, a cheap way to learn so.
     seal_volume(volume: ChainId) -> Outcome
-        = SealVolume, ask_with_pool, "seal the volume", CHANGE;
+        = SealVolume, change, "seal the volume", CHANGE;
     /// Has a sealed volume read again, or says how far that is.
     verify_volume(volume: ChainId) -> VerifyState
         = VerifyVolume, ask_with_pool, "verify the volume", CHANGE;
     /// Makes a snapshot's device appear. Of one that is there, a cheap way to learn so.
     map(name: SnapshotName) -> Mapped
-        = Map, ask_with_pool, "map the snapshot", CHANGE;
+        = Map, change, "map the snapshot", CHANGE;
     /// Makes a snapshot's device disappear.
     unmap(name: SnapshotName) -> Outcome
-        = Unmap, ask_with_pool, "unmap the snapshot", CHANGE;
+        = Unmap, change, "unmap the snapshot", CHANGE;
     /// Mounts a snapshot on the host. Of one that is mounted, a cheap way to learn so.
     mount(name: SnapshotName) -> Mapped
-        = Mount, ask_with_pool, "mount the snapshot", POOL;
+        = Mount, change, "mount the snapshot", POOL;
     /// Unmounts a snapshot; of one that is handed out as a device, says that it is not mounted.
     unmount(name: SnapshotName) -> Outcome
-        = Unmount, ask_with_pool, "unmount the snapshot", POOL;
+        = Unmount, change, "unmount the snapshot", POOL;
     /// Deletes a volume or a snapshot.
     delete_volume(target: Target) -> Outcome
-        = DeleteVolume, ask_with_pool, "delete the volume", CHANGE;
+        = DeleteVolume, change, "delete the volume", CHANGE;
     /// Lists a page of the ledger.
     list_volumes(after: Option<ThinId>) -> Inventory
         = ListVolumes, ask, "list the volumes", LOOK;
@@ -235,7 +236,7 @@ impl Helper {
         (read_only, bytes): (bool, Option<u64>),
     ) -> Result<Outcome, HelperFault> {
         let question = Snapshot { request: request.clone(), name, image, read_only, bytes };
-        self.ask_with_pool(request, ("take the snapshot", POOL), move |client, context| {
+        self.change(request, ("take the snapshot", POOL), move |client, context| {
             let question = question.clone();
             async move { client.snapshot(context, question).await }
         })
@@ -255,6 +256,23 @@ impl Helper {
                 Some(_) | None => return Ok(items),
             }
         }
+    }
+
+    /// Asks for a change, which is made when the answer comes.
+    async fn change<T, F, A>(
+        &self,
+        request: &RequestId,
+        how: (&'static str, Duration),
+        call: F,
+    ) -> Result<T, HelperFault>
+    where
+        F: Fn(DmHelperClient, Context) -> A + Sync,
+        A: Future<Output = Result<Result<T, NotDone>, RpcError>> + Send,
+    {
+        crash_point!(Asking);
+        let answer = self.ask_with_pool(request, how, call).await;
+        crash_point!(Answered);
+        answer
     }
 
     /// Asks, and where the pool is only down, as after a reboot, brings it up and asks again.

@@ -84,7 +84,9 @@ impl Store {
             let mut writer = lock(&inner.writer);
             let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = change(&tx)?;
+            crash_point!(Committing);
             tx.commit()?;
+            crash_point!(Committed);
             Ok(value)
         };
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreFault::Interrupted))

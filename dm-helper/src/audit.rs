@@ -58,6 +58,7 @@ impl Asked {
             ("duration_ms", &milliseconds),
         ];
         write(verb, "audit", &fields);
+        crash_point!(RequestDone);
     }
 }
 

@@ -100,7 +100,10 @@ impl KernelTable {
     ) -> Stepped<DeviceInfo> {
         let lines = [(0, target.sectors, target.kind.to_owned(), target.line.clone())];
         self.0.table_load(id, &lines, options(flags)).map_err(at(Step::LoadTable))?;
-        self.0.device_suspend(id, options(DmFlags::empty())).map_err(at(Step::Resume))
+        crash_point!(TableLoaded);
+        let info = self.0.device_suspend(id, options(DmFlags::empty())).map_err(at(Step::Resume));
+        crash_point!(DeviceUp);
+        info
     }
 }
 
@@ -154,6 +157,7 @@ impl ChangeTable for KernelTable {
         self.0
             .device_create(dm_name(&text)?, Some(uuid), options(flags))
             .map_err(at(Step::CreateDevice))?;
+        crash_point!(DeviceMade);
         match self.load_and_resume(&id, target, flags) {
             Ok(info) => Ok(device(&info)),
             Err(failure) => {
@@ -184,18 +188,19 @@ impl ChangeTable for KernelTable {
     fn remove(&self, name: DeviceName) -> Stepped<()> {
         let text = name.to_string();
         let id = DevId::Name(dm_name(&text)?);
-        self.0
-            .device_remove(&id, options(DmFlags::empty()))
-            .map(|_gone| ())
-            .map_err(at(Step::RemoveDevice))
+        crash_point!(DeviceRemoving);
+        self.0.device_remove(&id, options(DmFlags::empty())).map_err(at(Step::RemoveDevice))?;
+        crash_point!(DeviceRemoved);
+        Ok(())
     }
 
     fn message(&self, text: &str) -> Stepped<()> {
         let pool = DeviceName::Pool.to_string();
-        self.0
-            .target_msg(&DevId::Name(dm_name(&pool)?), None, text)
-            .map(|_answer| ())
-            .map_err(at(Step::PoolMessage))
+        let pool = DevId::Name(dm_name(&pool)?);
+        crash_point!(MessageSending);
+        self.0.target_msg(&pool, None, text).map_err(at(Step::PoolMessage))?;
+        crash_point!(MessageSent);
+        Ok(())
     }
 }
 

@@ -136,9 +136,12 @@ impl Ledger {
         if self.broken {
             return Err(failure(rustix::io::Errno::IO.raw_os_error()));
         }
+        crash_point!(RecordWriting);
         let written = line::encode(&record).map_err(io::Error::from).and_then(|line| {
             self.file.write_all(&line)?;
+            crash_point!(RecordWritten);
             self.file.sync_data()?;
+            crash_point!(RecordFlushed);
             Ok(line.len())
         });
         let error = match written {

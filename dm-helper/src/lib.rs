@@ -21,6 +21,14 @@
 //! | `audit` | one line a request |
 #![forbid(unsafe_code)]
 
+/// Where a test may end this process (docs/decisions/0011-crash-points.md): nothing in what is shipped.
+macro_rules! crash_point {
+    ($point:ident) => {
+        #[cfg(feature = "crash-points")]
+        airlock_crash_points::at(airlock_crash_points::Point::$point);
+    };
+}
+
 mod audit;
 pub mod confine;
 pub mod dm;

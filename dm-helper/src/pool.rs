@@ -220,7 +220,10 @@ impl Helper {
     /// this.
     fn compact(&mut self) {
         let exchanged = match self.ledger.write_anew() {
-            Ok(size) => self.errand_now(&Errand::ExchangeLedger).map(|()| size),
+            Ok(size) => {
+                crash_point!(LedgerAnew);
+                self.errand_now(&Errand::ExchangeLedger).map(|()| size)
+            }
             Err(error) => Err(NotDone::Failed(StepFailure {
                 step: Step::Ledger,
                 errno: error.raw_os_error().unwrap_or(0),

@@ -72,6 +72,7 @@ pub enum StartFailure {
 
 /// Starts, and serves until the launcher is gone.
 pub fn run(mut arguments: impl Iterator<Item = String>) -> Result<Infallible, StartFailure> {
+    crash_point!(BrokerBegun);
     let controller_uid = match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
         (Some("--controller-uid"), Some(uid), None) => uid.parse().ok(),
         (Some(_) | None, _, _) => None,

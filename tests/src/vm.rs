@@ -87,13 +87,22 @@ impl Guest {
     ///
     /// When it does not end well, or one of the cases has a bad outcome.
     pub fn sweeps(&mut self, name: &str, bad: &[&str]) {
+        let found = report::record(name, "vm", &self.cases(name), bad);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
+    /// Runs a sweep's scenario, which leaves its cases in `/run/NAME.json`, and returns them.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end well.
+    pub fn cases(&mut self, name: &str) -> Vec<Case> {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder: {error}"));
         let list = format!("/run/{name}.json");
         self.bring(&list, folder.path()).passes(name);
         let text = std::fs::read_to_string(folder.path().join(list.trim_start_matches('/')))
             .unwrap_or_else(|error| panic!("{list}: {error}"));
-        let found = report::record(name, "vm", &Case::list(&text), bad);
-        assert!(found.is_empty(), "{found:#?}");
+        Case::list(&text)
     }
 
     /// Runs the scenario.

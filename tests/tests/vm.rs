@@ -237,6 +237,57 @@ fn the_helpers_processes_killed_at_any_moment_leave_nothing_behind() {
     guest.seconds(1080).sweeps("helper-kills", &bad);
 }
 
+/// What is shipped has no crash points; what is used here has.
+fn require_points_in_one_build_alone() {
+    let has_points = |stage: &str, program: &str| {
+        let bytes = fs::read(Path::new(&airlock_tests::setting(stage)).join(program)).unwrap();
+        let mark = airlock_crash_points::FOLDER.as_bytes();
+        bytes.windows(mark.len()).any(|window| window == mark)
+    };
+    for program in ["airlock", "airlock-dm-helper", "airlock-dm-broker", "airlock-dm-worker"] {
+        assert!(!has_points("AIRLOCK_TEST_STAGE", program), "{program}");
+        assert!(has_points("AIRLOCK_TEST_CRASH_STAGE", program), "{program}");
+    }
+}
+
+#[test]
+fn whoever_ends_at_any_crash_point_the_next_start_finishes_or_undoes_it() {
+    require_points_in_one_build_alone();
+    put_small();
+    let folder = tempfile::tempdir().unwrap();
+    sh(
+        "mkdir -p t/etc t/usr/share && echo ID=crash > t/etc/os-release
+         for i in $(seq 40); do head -c 40000 /dev/urandom > t/usr/share/$i; done
+         tar -C t -cf crash.tar .",
+        folder.path(),
+    );
+    Server::of_this_run().put("crash/crash.tar", &folder.path().join("crash.tar"));
+    let asked = std::env::var("AIRLOCK_SWEEP_CASES").ok();
+    // One guest for the few cases of the gate; for all of them as many as two cores carry.
+    let (count, shares) = asked.map_or(("6".to_owned(), 1), |count| (count, 2));
+    let share = |share: u32| {
+        Guest::new()
+            .file(Path::new(&airlock_tests::setting("AIRLOCK_TEST_CRASH_STAGE")), "crash")
+            .setting("AIRLOCK_SWEEP_CASES", &count)
+            .setting("SHARE", &share.to_string())
+            .setting("SHARES", &shares.to_string())
+            .seconds(1150)
+            .cases("crash-points")
+    };
+    let cases = std::thread::scope(|scope| {
+        let guests: Vec<_> = (0..shares).map(|n| scope.spawn(move || share(n))).collect();
+        guests.into_iter().flat_map(|guest| guest.join().unwrap()).collect::<Vec<_>>()
+    });
+    let bad = ["broken", "left", "not reached"];
+    let found = airlock_tests::report::record("crash-points", "vm", &cases, &bad);
+    airlock_tests::tell(&format!(
+        "crash points: {} of {} cases clean",
+        cases.len() - found.len(),
+        cases.len()
+    ));
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 /// Four root filesystems of some MiB each, no two alike.
 fn put_many(prefix: &str) {
     let folder = tempfile::tempdir().unwrap();

@@ -54,6 +54,7 @@ impl Journal {
     pub(super) fn wrote(&mut self, part: u64) -> io::Result<()> {
         self.file.write_all(format!("part {part}\n").as_bytes())?;
         self.parts.insert(part);
+        crash_point!(PartNoted);
         Ok(())
     }
 

@@ -90,9 +90,12 @@ impl Partial {
     pub(super) fn finish(&self, store: &BlobStore, digest: BlobDigest) -> io::Result<BlobStat> {
         self.file.set_permissions(Permissions::from_mode(FILE_MODE))?;
         self.file.sync_all()?;
+        crash_point!(BlobFlushed);
         fs::rename(&self.path, store.path(digest))?;
+        crash_point!(BlobNamed);
         sync_folder(&store.whole())?;
         remove_file(&self.journal_path)?;
+        crash_point!(BlobWhole);
         sync_folder(&store.partial())?;
         Ok(BlobStat::of(&self.file.metadata()?))
     }

@@ -145,6 +145,7 @@ impl Transfer {
         let place = &self.object.place;
         let buffer = written.map_err(|e| self.store.disk(place, "write a part", e))?;
         self.progress.did(length);
+        crash_point!(PartWritten);
         Ok(buffer)
     }
 

@@ -239,6 +239,7 @@ async fn extract_layers(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
     loop {
         match world.helper.apply_layer(&step.request, volume, blob, diff_id).await {
             Ok(LayerState::Running(at)) => {
+                crash_point!(Extracting);
                 step.live.progress(at.blob_bytes, Some(blob_bytes), Some(at.entries));
             }
             Ok(LayerState::Applied(applied)) => {

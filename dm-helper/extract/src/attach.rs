@@ -52,7 +52,9 @@ pub(crate) fn mount(read_only: bool) -> Result<u8, Box<dyn Error>> {
     let _device = inherited::take(DEVICE)?;
     let point = inherited::take(MOUNT_POINT)?;
     sandbox::confine_attachment(&[MOUNT_CALLS, ENDING].concat())?;
-    Ok(code("mount", attach(&point, read_only)))
+    let mounted = attach(&point, read_only);
+    crash_point!(SnapshotMounted);
+    Ok(code("mount", mounted))
 }
 
 /// Unmounts the directory of this name, and removes it.
@@ -61,6 +63,7 @@ pub(crate) fn unmount(name: &SnapshotName) -> Result<u8, Box<dyn Error>> {
     rustix::process::fchdir(&folder)?;
     sandbox::confine_attachment(&[UNMOUNT_CALLS, ENDING].concat())?;
     let unmounted = rustix::mount::unmount(name.as_str(), UnmountFlags::NOFOLLOW);
+    crash_point!(SnapshotUnmounted);
     if unmounted.is_ok()
         && let Err(errno) = rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::REMOVEDIR)
     {

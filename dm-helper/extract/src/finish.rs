@@ -39,9 +39,11 @@ impl Volume {
         };
         pass.look_at_top(root).map_err(at("look at the top of the tree"))?;
         let tree = tree::walk(root, contents, &mut pass)?;
+        crash_point!(TreeWritten);
         rustix::fs::syncfs(root).map_err(at(FLUSH))?;
         let manifest = pass.manifest.into_inner().map_err(|error| unwritten(error.into_error()))?;
         manifest.sync_all().map_err(unwritten)?;
+        crash_point!(TreeFlushed);
         Ok((pass.facts, tree))
     }
 }

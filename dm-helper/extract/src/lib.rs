@@ -5,6 +5,14 @@
 //! not need. A library, so that the tests' attackers stand in the very same confinement.
 #![forbid(unsafe_code)]
 
+/// Where a test may end this process (docs/decisions/0011-crash-points.md): nothing in what is shipped.
+macro_rules! crash_point {
+    ($point:ident) => {
+        #[cfg(feature = "crash-points")]
+        airlock_crash_points::at(airlock_crash_points::Point::$point);
+    };
+}
+
 mod attach;
 mod content;
 mod extract;
@@ -36,6 +44,7 @@ use tool::Tool;
 
 /// Does what the arguments say.
 pub fn run() -> ExitCode {
+    crash_point!(WorkerBegun);
     // Started by a descriptor, the process would be listed under that descriptor's number.
     rustix::thread::set_name(c"airlock-worker").ok();
     let job = match order() {

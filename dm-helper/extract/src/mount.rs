@@ -36,6 +36,7 @@ pub fn detached(user_namespace: BorrowedFd<'_>, access: Access) -> Result<OwnedF
         ext4(access, attributes).map_err(|errno| failed(Stage::Mount)(errno.raw_os_error()))?;
     airlock_sys::mount::map_ids(mount.as_fd(), user_namespace)
         .map_err(|error| failed(Stage::IdMap)(error.raw_os_error().unwrap_or_default()))?;
+    crash_point!(VolumeMounted);
     Ok(mount)
 }
 

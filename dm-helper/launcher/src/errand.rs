@@ -246,6 +246,7 @@ const fn done() -> Next {
 /// At every moment one of the two files is the ledger.
 fn exchange_ledger(state: &OwnedFd) -> Result<(), Errno> {
     rustix::fs::renameat_with(state, NEW_LEDGER, state, LEDGER, RenameFlags::EXCHANGE)?;
+    crash_point!(LedgersExchanged);
     rustix::fs::fsync(state)
 }
 

@@ -145,6 +145,7 @@ impl Server {
         for worker in over {
             let envelope = worker.envelope.clone();
             let answer = worker.conclude();
+            crash_point!(WorkerEnded);
             self.answer(&envelope, &answer);
         }
     }
@@ -174,6 +175,7 @@ impl Server {
         if self.workers.iter().any(|worker| worker.envelope.number == envelope.number) {
             return Some(Ended::BrokerConfused);
         }
+        crash_point!(ErrandTaken);
         match self.begin(&envelope, errand) {
             Ok(Next::Worker(worker)) => self.workers.push(*worker),
             Ok(Next::Answer(answer)) => self.answer(&envelope, &answer),
@@ -223,6 +225,7 @@ impl Server {
         if let Answer::Failed(failure) = answer {
             log_errand(envelope, &told(*failure));
         }
+        crash_point!(ErrandDone);
         // Waits for a moment while the broker is busy. If it is gone, the loop will see it.
         if let Err(errno) = send(&self.link, &answer.encode(envelope), SendFlags::NOSIGNAL) {
             log(&format!("failed to answer the broker: {errno}"));

@@ -48,6 +48,7 @@ pub(crate) fn at<E: Into<Box<dyn Error>>>(step: &'static str) -> impl FnOnce(E) 
 
 /// Prepares everything and starts the broker.
 pub fn start(config_path: &Path) -> Result<Server, NotStarted> {
+    crash_point!(LauncherBegun);
     // 1. What root decided, from a file that only root can have written.
     let config_file = config_file::open(config_path).map_err(at("open the configuration"))?;
     let config = config_file.parse().map_err(at("read the configuration"))?;

@@ -258,5 +258,6 @@ fn start(
         stage: Stage::WorkerStart,
         errno: error.raw_os_error().unwrap_or_default(),
     })?;
+    crash_point!(WorkerStarted);
     Ok((child, output))
 }

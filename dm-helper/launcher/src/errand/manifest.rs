@@ -23,6 +23,7 @@ pub(super) fn create(state: BorrowedFd<'_>, thin: ThinId) -> Result<OwnedFd, Fai
     let file =
         rustix::fs::openat(&folder, name(thin), flags, Mode::RUSR | Mode::WUSR).map_err(&failed)?;
     rustix::fs::fsync(folder).map_err(failed)?;
+    crash_point!(ManifestMade);
     Ok(file)
 }
 
@@ -38,6 +39,7 @@ pub(super) fn open(state: BorrowedFd<'_>, thin: ThinId) -> Result<Option<OwnedFd
 pub(super) fn remove(state: BorrowedFd<'_>, thin: ThinId) -> Result<(), Failure> {
     let removed =
         folder(state).and_then(|folder| rustix::fs::unlinkat(folder, name(thin), AtFlags::empty()));
+    crash_point!(ManifestRemoved);
     absent_or(removed).map(drop)
 }
 

@@ -25,6 +25,7 @@ pub(super) fn publish(
     rustix::fs::chownat(node, c"", uid, gid, AtFlags::EMPTY_PATH).map_err(&owner)?;
     // A descriptor that only names a file takes no fchmod; this path leads to that file alone.
     rustix::fs::chmod(file::path_of(node), Mode::from_raw_mode(mode)).map_err(owner)?;
+    crash_point!(NodeGiven);
     link(minor, name).map_err(failed(Stage::NodeLink))
 }
 
@@ -34,6 +35,7 @@ pub(super) fn unpublish(name: &SnapshotName) -> Result<(), Failure> {
         let links = open_links()?;
         if is_link(&links, name.as_str())? {
             rustix::fs::unlinkat(&links, name.as_str(), AtFlags::empty())?;
+            crash_point!(Unlinked);
         }
         Ok(())
     };
@@ -74,7 +76,10 @@ fn link(minor: u32, name: &SnapshotName) -> Result<(), Errno> {
         Err(errno) => return Err(errno),
     }
     rustix::fs::symlinkat(format!("../dm-{minor}"), &links, &unfinished)?;
-    rustix::fs::renameat(&links, &unfinished, &links, name.as_str())
+    crash_point!(LinkMade);
+    rustix::fs::renameat(&links, &unfinished, &links, name.as_str())?;
+    crash_point!(Linked);
+    Ok(())
 }
 
 fn open_links() -> Result<OwnedFd, Errno> {

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, prints for people, and starts the programs it checks"
 )]
 
+mod crash_points;
 mod escapes;
 mod faults;
 mod growth;
@@ -45,6 +46,7 @@ fn main() {
         "killed-during-download" => kills::during_download,
         "killed-during-extraction" => kills::during_extraction,
         "escapes" => escapes::all,
+        "crash-points" => crash_points::all,
         "helper-kills" => helper_kills::all,
         "hostile-controller" => hostile_controller::all,
         "hung-device" => hung::a_hung_device,

@@ -110,7 +110,7 @@ fn nodes(folder: &Path, seen: &mut BTreeMap<String, String>) {
 
 /// Which blocks of the pool a thin volume has, by a dump of its metadata. When a snapshot was last
 /// taken of it stands there too, and may change.
-fn blocks(thin: u32) -> String {
+pub(crate) fn blocks(thin: u32) -> String {
     sh("dmsetup message airlock-pool 0 reserve_metadata_snap").ok();
     let dump = sh(&format!(
         "thin_dump -m --dev-id {thin} /dev/block/$(dmsetup table airlock-pool | cut -d' ' -f4) | grep mapping"

@@ -142,6 +142,7 @@ fn make(state: BorrowedFd<'_>, name: &str, size: u64, space: Space) -> Result<Ow
     rustix::fs::fsync(&file)?;
     rustix::fs::renameat_with(state, &unfinished, state, name, RenameFlags::NOREPLACE)?;
     rustix::fs::fsync(state)?;
+    crash_point!(PoolFileMade);
     Ok(file)
 }
 

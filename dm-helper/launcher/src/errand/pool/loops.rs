@@ -34,7 +34,10 @@ pub(super) fn attach(file: &OwnedFd) -> Result<OwnedFd, Errno> {
             .map_err(|error| errno(&error));
         match attached {
             Err(Errno::BUSY) => {}
-            other => return other.map(|()| device),
+            other => {
+                crash_point!(LoopAttached);
+                return other.map(|()| device);
+            }
         }
     }
     Err(Errno::BUSY)

@@ -12,12 +12,15 @@
 //! | `download`, `unpack`, `activate` | the machines |
 //! | `chain` | how a run goes on when its flow ends |
 //! | `submit` | how a run begins |
+//! | `effects` | what a transaction sets going |
+//! | `unreadable` | records that nobody can go on with |
 //! | `live`, `view`, `busy` | what people see of it |
 
 pub mod activate;
 mod busy;
 mod chain;
 pub mod download;
+mod effects;
 pub mod engine;
 pub mod live;
 pub mod machine;
@@ -26,6 +29,7 @@ pub mod rules;
 pub mod step;
 mod submit;
 pub mod unpack;
+mod unreadable;
 mod view;
 
 use std::collections::HashMap;

@@ -6,6 +6,7 @@
 
 pub mod backup;
 mod connection;
+pub mod epoch;
 mod fault;
 pub mod flow;
 pub mod image;
@@ -15,6 +16,7 @@ pub mod restore;
 pub mod run;
 pub mod snapshot;
 pub mod source;
+pub mod unreadable;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +25,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use backup::{Backups, DAILY};
-use connection::{check, connect};
+use connection::{check, check_at_start, connect};
+use epoch::Epoch;
 
+pub use epoch::Ending;
 pub use fault::StoreFault;
 
 /// The database.
@@ -36,6 +40,7 @@ struct Inner {
     path: PathBuf,
     backups: Backups,
     was_unclean: bool,
+    epoch: Epoch,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
 }
@@ -52,7 +57,7 @@ impl Store {
         let was_unclean = migrate::was_left_unclean(&writer)?;
         if was_unclean {
             tracing::warn!("the daemon did not stop cleanly: checking the database");
-            check(&writer)?;
+            check_at_start(&writer)?;
         }
         let backups = Backups::of(state_dir);
         migrate::run(&mut writer, migrate::ALL, &backups)?;
@@ -62,10 +67,11 @@ impl Store {
                 .execute((machine, source, event, target))?;
         }
         begin_records(&tx)?;
+        let epoch = epoch::begin(&tx)?;
         set_clean(&tx, false)?;
         tx.commit()?;
         let (writer, readers) = (Mutex::new(writer), Mutex::default());
-        Ok(Self(Arc::new(Inner { path, backups, was_unclean, writer, readers })))
+        Ok(Self(Arc::new(Inner { path, backups, was_unclean, epoch, writer, readers })))
     }
 
     /// Whether the daemon before this one died instead of stopping.
@@ -73,7 +79,13 @@ impl Store {
         self.0.was_unclean
     }
 
-    /// Changes something, in one transaction: all of it or, after an error, nothing.
+    /// This start of the daemon.
+    pub fn epoch(&self) -> Epoch {
+        self.0.epoch
+    }
+
+    /// Changes something, in one transaction: all of it or, after an error, nothing. A daemon whose
+    /// epoch is over changes nothing.
     pub async fn write<T, F>(&self, change: F) -> Result<T, StoreFault>
     where
         T: Send + 'static,
@@ -83,6 +95,7 @@ impl Store {
         let work = move || {
             let mut writer = lock(&inner.writer);
             let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            epoch::guard(&tx, inner.epoch.number)?;
             let value = change(&tx)?;
             crash_point!(Committing);
             tx.commit()?;
@@ -117,7 +130,12 @@ impl Store {
 
     /// Notes that the daemon stops of its own will, so that the next start need not check.
     pub async fn close_cleanly(&self) -> Result<(), StoreFault> {
-        self.write(|tx| set_clean(tx, true)).await
+        let epoch = self.0.epoch.number;
+        self.write(move |tx| {
+            epoch::end(tx, epoch)?;
+            set_clean(tx, true)
+        })
+        .await
     }
 
     /// Looks through the whole database for damage.

@@ -37,6 +37,7 @@ pub(crate) const fn run(state: RunState) -> &'static str {
         RunState::Done => "done",
         RunState::Failed => "failed",
         RunState::Cancelled => "cancelled",
+        RunState::Unreadable => "unreadable",
     }
 }
 

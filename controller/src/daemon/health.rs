@@ -9,6 +9,7 @@ use airlock_protocol::control::{HealthLine, HealthState, Listing};
 use airlock_protocol::reply::{LateOperation, PoolMode, PoolStatus, PoolUsage};
 
 use super::Daemon;
+use crate::store::unreadable::{self, SetAside};
 
 /// Use of the pool's data or metadata, in percent, from which on no new work is taken.
 const POOL_FAILED: u64 = 90;
@@ -28,6 +29,7 @@ impl Daemon {
         items.extend(pool);
         items.extend(self.disk_health());
         items.push(self.database_health().await);
+        items.extend(self.unreadable_health().await);
         items.push(self.backup_health());
         if is_up {
             items.push(self.records_health(request).await);
@@ -83,6 +85,23 @@ impl Daemon {
             lines.push(disk_line("state disk", state, ByteSize::mib(64)));
         }
         lines
+    }
+
+    /// A line for the records that were set aside, where there are any.
+    async fn unreadable_health(&self) -> Option<HealthLine> {
+        let aside = match self.world().store.read(unreadable::all).await {
+            Ok(aside) => aside,
+            Err(error) => {
+                let told = error.fault();
+                let text = told.cause.last().unwrap_or(&told.message);
+                return Some(line("runs", HealthState::Unknown, text, None));
+            }
+        };
+        let first = aside.first()?;
+        let SetAside { kind, id, why, .. } = first;
+        let count = aside.len();
+        let text = format!("{count} set aside as unreadable, first {kind} {id}: {why}");
+        Some(line("runs", HealthState::Warning, &text, Some("airlock doctor --fix")))
     }
 
     async fn database_health(&self) -> HealthLine {

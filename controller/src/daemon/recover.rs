@@ -124,7 +124,7 @@ impl Daemon {
             let What::Volume(volume) = item.what else { continue };
             let chain_id = volume.volume;
             let owned = store.read(move |tx| {
-                let worked_on = flow::active(tx, Unpack::NAME, &chain_id.to_string())?.is_some();
+                let worked_on = flow::is_active(tx, Unpack::NAME, &chain_id.to_string())?;
                 let doomed = image::doomed(tx)?.contains(&chain_id);
                 Ok(worked_on || doomed || image::is_sealed(tx, chain_id)?)
             });

@@ -28,7 +28,7 @@ impl Daemon {
             let Some(row) = snapshot::find(tx, asked.as_str())? else {
                 return Ok(Err(snapshots::unknown(&asked)));
             };
-            if flow::active(tx, Activate::NAME, asked.as_str())?.is_some() {
+            if flow::is_active(tx, Activate::NAME, asked.as_str())? {
                 return Ok(Err(fault(
                     ErrorClass::Busy,
                     "snapshot.activating",
@@ -183,7 +183,7 @@ fn why_busy(tx: &Transaction<'_>, image: &ImageRow) -> Result<Option<Fault>, Sto
     }
     Ok(run::works_on(tx, image.digest)?.map(|run| {
         fault(ErrorClass::Busy, "image.busy", format!("a run works on {}", image.name))
-            .fact("run", run.id.to_string())
-            .next(format!("airlock cancel {}", run.id))
+            .fact("run", run.clone())
+            .next(format!("airlock cancel {run}"))
     }))
 }

@@ -19,6 +19,7 @@ use super::Daemon;
 use super::health::line;
 use crate::store::image::{self, BlobRow};
 use crate::store::snapshot::SnapshotRow;
+use crate::store::unreadable::{self, SetAside};
 use crate::store::{StoreFault, now, reconcile};
 
 /// What came of one change.
@@ -51,6 +52,7 @@ impl Daemon {
         if dry_run {
             let blobs = blobs.into_iter().map(|finding| finding.planned());
             lines.extend(blobs.chain(plan.iter().map(planned)));
+            lines.extend(self.set_aside(RepairOutcome::Planned).await?);
             return Ok(lines);
         }
         for finding in blobs {
@@ -60,6 +62,7 @@ impl Daemon {
             let ended = self.carry_out(repair, &request).await;
             lines.extend(told(repair, ended));
         }
+        lines.extend(self.set_aside(RepairOutcome::Done).await?);
         for line in &lines {
             let RepairLine { subject, outcome, text } = line;
             tracing::info!(request = %request, subject, ?outcome, text, "repaired");
@@ -68,6 +71,27 @@ impl Daemon {
             self.world().store.settle().await.map_err(|error| error.fault())?;
         }
         Ok(lines)
+    }
+
+    /// Records that were set aside as unreadable. Once told of, the operator is done with them.
+    async fn set_aside(&self, outcome: RepairOutcome) -> Result<Vec<RepairLine>, Fault> {
+        let store = &self.world().store;
+        let aside = if outcome == RepairOutcome::Done {
+            let settled = store.write(|tx| {
+                let aside = unreadable::all(tx)?;
+                unreadable::settle(tx)?;
+                Ok(aside)
+            });
+            settled.await
+        } else {
+            store.read(unreadable::all).await
+        };
+        let line = |SetAside { kind, id, why, .. }| RepairLine {
+            subject: format!("{kind} {id}"),
+            outcome,
+            text: format!("was set aside as unreadable: {why}"),
+        };
+        Ok(aside.map_err(|error| error.fault())?.into_iter().map(line).collect())
     }
 
     /// What the helper's ledger and the database say differently. A helper that cannot answer for

@@ -334,3 +334,33 @@ async fn without_a_helper_reads_are_served_and_work_is_refused() {
     assert_eq!(line("pool"), HealthState::Unknown, "what cannot be read is never healthy");
     up.down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_set_aside_is_told_of_until_the_operator_is_done_with_it() {
+    let host = Host::new(Pool::Up);
+    let listening = host.helper.listen(&host.config().helper_socket);
+    let up = host.up().await;
+    let view = up.run(&host.file("a.tar", &rootfs("a"))).await;
+    assert!(up.health().await.iter().all(|line| line.name != "runs"));
+    let raw = rusqlite::Connection::open(host.config().state_dir.join("airlock.sqlite")).unwrap();
+    raw.execute("UPDATE runs SET tally = '7'", []).unwrap();
+    let listed = || async {
+        let ask = ListRuns { all: false, after: None };
+        up.client.runs(context::current(), ask).await.unwrap().unwrap().items
+    };
+    // It had ended: nothing but a list of all runs meets it.
+    let all = ListRuns { all: true, after: None };
+    let all = up.client.runs(context::current(), all).await.unwrap().unwrap().items;
+    assert_eq!((all.len(), all[0].state), (1, RunState::Unreadable));
+    assert_eq!(listed().await[0].run, view.run);
+    let line = up.health().await.into_iter().find(|line| line.name == "runs").unwrap();
+    assert_eq!(line.state, HealthState::Warning);
+    assert!(line.text.contains(view.run.as_str()), "{line:?}");
+    let plan = up.repair(true).await;
+    assert_eq!((plan.len(), plan[0].outcome), (1, RepairOutcome::Planned), "{plan:?}");
+    assert_eq!(up.repair(false).await[0].outcome, RepairOutcome::Done);
+    assert!(up.health().await.iter().all(|line| line.name != "runs"));
+    assert!(listed().await.is_empty() && up.repair(true).await.is_empty());
+    up.down().await;
+    listening.abort();
+}

@@ -2,45 +2,75 @@
 
 use airlock_policy::digest::Digest;
 use airlock_policy::name::{MAX_NAME, SnapshotName};
-use airlock_protocol::control::{ErrorClass, Fault};
+use airlock_protocol::control::{Activation, ErrorClass, Fault, RunId};
 use rusqlite::Transaction;
 use serde::de::DeserializeOwned;
 
 use super::activate::{ActivateData, ActivateInput, ActivateState};
 use super::download::{DownloadData, DownloadInput, DownloadState};
+use super::effects::Effects;
 use super::machine::State as _;
 use super::step::Machine;
 use super::unpack::{UnpackData, UnpackInput, UnpackState};
+use super::unreadable::{alone, past, understood};
 use super::{Activate, Download, Unpack};
 use crate::fault::{Explain as _, fault};
-use crate::store::flow::{FlowId, FlowRow, NewFlow};
+use crate::store::flow::{FlowRow, NewFlow};
 use crate::store::run::{RunRow, Standing};
+use crate::store::unreadable::Key;
 use crate::store::{StoreFault, flow, image, run, snapshot};
 
-/// Moves every run that waits for this flow, which has just ended. Answers the flows to start.
-pub(super) fn ended(tx: &Transaction<'_>, ended: &FlowRow) -> Result<Vec<FlowId>, StoreFault> {
-    let mut started = Vec::new();
-    for mut run in run::at_flow(tx, ended.id)? {
-        match ended.state.as_str() {
-            "done" => {
-                count(&mut run, ended)?;
-                let image = run.image.map(|image| image::find(tx, image)).transpose()?.flatten();
-                if image.is_none() && ended.machine == Download::NAME {
-                    // Removed since the look that found it here: it is fetched again.
-                    started.extend(join_or_begin(tx, &run, &anew(&run, ended)?)?);
-                } else {
-                    started.extend(go_on(tx, &mut run)?);
-                }
-            }
-            // It came to wait for the flow while that was being cancelled for others.
-            "cancelled" => started.extend(join_or_begin(tx, &run, &anew(&run, ended)?)?),
-            _ => {
-                let why = ended.fault.as_deref().map(serde_json::from_str::<Fault>).transpose()?;
-                run::end(tx, &run.id, Standing::Failed, why.as_ref())?;
+/// Moves every run that waits for this flow, which has just ended.
+pub(super) fn ended(
+    tx: &Transaction<'_>,
+    ended: &FlowRow,
+    effects: &mut Effects,
+) -> Result<(), StoreFault> {
+    for run in past(tx, effects, |tx| run::at_flow(tx, ended.id))? {
+        let key = Key::Run(run.id.as_str().into());
+        // One that cannot go on hinders none of the others.
+        alone(tx, key, effects, |effects| move_on(tx, run, ended, effects))?;
+    }
+    Ok(())
+}
+
+fn move_on(
+    tx: &Transaction<'_>,
+    mut run: RunRow,
+    ended: &FlowRow,
+    effects: &mut Effects,
+) -> Result<(), StoreFault> {
+    match ended.state.as_str() {
+        "done" => {
+            count(&mut run, ended)?;
+            let image = run.image.map(|image| image::find(tx, image)).transpose()?.flatten();
+            if image.is_none() && ended.machine == Download::NAME {
+                // Removed since the look that found it here: it is fetched again.
+                join_or_begin(tx, &run, &anew(&run, ended)?, effects)
+            } else {
+                go_on(tx, &mut run, effects)
             }
         }
+        // It came to wait for the flow while that was being cancelled for others.
+        "cancelled" => join_or_begin(tx, &run, &anew(&run, ended)?, effects),
+        _ => {
+            let why = ended.fault.as_deref().map(serde_json::from_str::<Fault>).transpose()?;
+            finish(tx, &run.id, Standing::Failed, why.as_ref(), effects)
+        }
     }
-    Ok(started)
+}
+
+/// Ends a run.
+pub(super) fn finish(
+    tx: &Transaction<'_>,
+    run: &RunId,
+    standing: Standing,
+    why: Option<&Fault>,
+    effects: &mut Effects,
+) -> Result<(), StoreFault> {
+    run::end(tx, run, standing, why)?;
+    effects.changed.push(run.clone());
+    Ok(())
 }
 
 /// The flow that does again what another was to do.
@@ -98,8 +128,12 @@ fn count(run: &mut RunRow, ended: &FlowRow) -> Result<(), StoreFault> {
     Ok(())
 }
 
-/// Puts a run at its next flow, or at its end. Answers the flow if it is to be started.
-pub(super) fn go_on(tx: &Transaction<'_>, run: &mut RunRow) -> Result<Option<FlowId>, StoreFault> {
+/// Puts a run at its next flow, or at its end.
+pub(super) fn go_on(
+    tx: &Transaction<'_>,
+    run: &mut RunRow,
+    effects: &mut Effects,
+) -> Result<(), StoreFault> {
     let Some(image) = run.image else {
         return Err(StoreFault::Unreadable("runs.image"));
     };
@@ -126,21 +160,17 @@ pub(super) fn go_on(tx: &Transaction<'_>, run: &mut RunRow) -> Result<Option<Flo
             input: serde_json::to_string(&input)?,
             request: run.request.clone(),
         };
-        return join_or_begin(tx, run, &new);
+        return join_or_begin(tx, run, &new, effects);
     }
     let active = run.tally.snapshot.is_some();
     if let (Some(activation), false) = (run.activation.clone(), active) {
-        return match activation_of(tx, run, image, &activation)? {
-            Ok(new) => join_or_begin(tx, run, &new),
-            Err(conflict) => {
-                run::end(tx, &run.id, Standing::Failed, Some(&conflict))?;
-                Ok(None)
-            }
+        return match activation_of(tx, run, (image, &activation), effects)? {
+            Ok(new) => join_or_begin(tx, run, &new, effects),
+            Err(conflict) => finish(tx, &run.id, Standing::Failed, Some(&conflict), effects),
         };
     }
     image::touch(tx, image)?;
-    run::end(tx, &run.id, Standing::Done, None)?;
-    Ok(None)
+    finish(tx, &run.id, Standing::Done, None, effects)
 }
 
 /// Puts a run at the flow that is at this subject already, or at a new one.
@@ -148,22 +178,23 @@ pub(super) fn join_or_begin(
     tx: &Transaction<'_>,
     run: &RunRow,
     new: &NewFlow,
-) -> Result<Option<FlowId>, StoreFault> {
-    if let Some(other) = flow::active(tx, new.machine, &new.subject)? {
-        run::attach(tx, &run.id, other.id)?;
-        return Ok(None);
+    effects: &mut Effects,
+) -> Result<(), StoreFault> {
+    effects.changed.push(run.id.clone());
+    if let Some(other) = past(tx, effects, |tx| flow::active(tx, new.machine, &new.subject))? {
+        return run::attach(tx, &run.id, other.id);
     }
     let id = flow::begin(tx, new)?;
-    run::attach(tx, &run.id, id)?;
-    Ok(Some(id))
+    effects.start.push(id);
+    run::attach(tx, &run.id, id)
 }
 
 /// The flow that activates an image, or why its name cannot be had.
 fn activation_of(
     tx: &Transaction<'_>,
     run: &RunRow,
-    digest: Digest,
-    asked: &airlock_protocol::control::Activation,
+    (digest, asked): (Digest, &Activation),
+    effects: &mut Effects,
 ) -> Result<Result<NewFlow, Fault>, StoreFault> {
     let image = image::find(tx, digest)?.ok_or(StoreFault::Unreadable("runs.image"))?;
     let name = match &asked.name {
@@ -183,8 +214,12 @@ fn activation_of(
         mount: asked.mount,
         bytes_asked: asked.bytes,
     };
-    if let Some(other) = flow::active(tx, Activate::NAME, name.as_str())? {
-        let theirs: ActivateInput = serde_json::from_str(&other.input)?;
+    let other = past(tx, effects, |tx| {
+        let other = flow::active(tx, Activate::NAME, name.as_str())?;
+        let understood = other.map(|other| understood::<Activate>(&other)).transpose();
+        understood.map_err(|bad| StoreFault::Record(Box::new(bad)))
+    })?;
+    if let Some((_, theirs, _)) = other {
         let theirs_is = (theirs.image, theirs.read_only, theirs.mount, theirs.bytes_asked);
         if theirs_is != (digest, asked.read_only, asked.mount, asked.bytes) {
             return Ok(Err(fault(

@@ -16,18 +16,24 @@ use std::time::Duration;
 use airlock_policy::name::RequestId;
 use airlock_protocol::control::ErrorClass;
 use futures::FutureExt as _;
+use rusqlite::Transaction;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::chain;
+use super::effects::Effects;
 use super::live::Phase;
-use super::machine::{Event as _, State as _};
+use super::machine::State as _;
 use super::rules::random;
 use super::step::{Machine, Step, StepFault};
+use super::unreadable::{alone, no_such_machine, past, set_aside, understood};
 use super::{Activate, Download, Unpack, World};
-use crate::fault::{Explain as _, fault};
+use crate::fault::fault;
 use crate::helper::internal_request;
 use crate::store::flow::{FlowId, FlowRow};
-use crate::store::{StoreFault, flow};
+use crate::store::run::Standing;
+use crate::store::unreadable::{BadRecord, DAMAGED, Key};
+use crate::store::{Ending, StoreFault, flow, run};
 use guard::within;
 use settle::{Attempt, Settled};
 
@@ -69,21 +75,14 @@ impl Engine {
         &self.0.world
     }
 
-    /// Takes up every flow that has not ended. `unclean`: whether the daemon died.
+    /// Takes up every flow that has not ended, and sets aside what it cannot go on with. `unclean`:
+    /// whether the daemon died.
     pub async fn resume(&self, unclean: bool) -> Result<usize, StoreFault> {
-        let store = &self.0.world.store;
-        let found = store
-            .write(move |tx| {
-                let found = flow::unfinished(tx)?;
-                for row in found.iter().filter(|_| unclean) {
-                    flow::note_interruption(tx, row)?;
-                }
-                flow::unfinished(tx)
-            })
-            .await?;
+        let (found, effects) = self.0.world.store.write(move |tx| take_up(tx, unclean)).await?;
+        self.carry_out(&effects);
         for row in &found {
             tracing::info!(flow = row.id, machine = row.machine, state = row.state, "resumed");
-            self.go(row.id, true);
+            self.go(row.id, self.0.world.store.epoch().before);
         }
         Ok(found.len())
     }
@@ -91,7 +90,7 @@ impl Engine {
     /// Starts to drive these flows.
     pub fn start(&self, flows: &[FlowId]) {
         for id in flows {
-            self.go(*id, false);
+            self.go(*id, None);
         }
     }
 
@@ -118,13 +117,12 @@ impl Engine {
         cancels.entry(id).or_default().clone()
     }
 
-    fn go(&self, id: FlowId, restarted: bool) {
+    fn go(&self, id: FlowId, restarted: Option<Ending>) {
         let engine = self.clone();
         let token = self.token(id);
         self.0.tracker.spawn(async move {
             if let Err(error) = engine.drive(id, restarted, token).await {
-                let error = error.fault();
-                tracing::error!(flow = id, ?error, "a flow was left: it goes on at the next start");
+                engine.stuck(id, error).await;
             }
             engine.0.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             engine.0.world.live.forget(id);
@@ -134,7 +132,7 @@ impl Engine {
     async fn drive(
         &self,
         id: FlowId,
-        restarted: bool,
+        restarted: Option<Ending>,
         cancel: CancellationToken,
     ) -> Result<(), StoreFault> {
         let row = self.0.world.store.read(move |tx| flow::find(tx, id)).await?;
@@ -142,7 +140,7 @@ impl Engine {
             Download::NAME => Box::pin(self.through::<Download>(row, restarted, cancel)).await,
             Unpack::NAME => Box::pin(self.through::<Unpack>(row, restarted, cancel)).await,
             Activate::NAME => Box::pin(self.through::<Activate>(row, restarted, cancel)).await,
-            _ => Err(StoreFault::Unreadable("flows.machine")),
+            _ => self.set_aside(no_such_machine(&row)).await,
         }
     }
 
@@ -150,18 +148,14 @@ impl Engine {
     async fn through<M: Machine>(
         &self,
         mut row: FlowRow,
-        mut restarted: bool,
+        mut restarted: Option<Ending>,
         cancel: CancellationToken,
     ) -> Result<(), StoreFault> {
         let live = self.0.world.live.flow(row.id);
         while row.ended_at.is_none() && !self.is_stopping() {
-            let state = M::State::parse(&row.state);
-            let input = serde_json::from_str::<M::Input>(&row.input);
-            let data = serde_json::from_str::<M::Data>(&row.data);
-            let (Some(state), Ok(input), Ok(data), true) =
-                (state, input, data, row.definition == M::DEFINITION)
-            else {
-                return self.give_up::<M>(row).await;
+            let (state, input, data) = match understood::<M>(&row) {
+                Ok(understood) => understood,
+                Err(bad) => return self.set_aside(bad).await,
             };
             let request = RequestId::try_from(row.request.clone());
             let request = request.unwrap_or_else(|_invalid| internal_request());
@@ -251,34 +245,6 @@ impl Engine {
         }
     }
 
-    /// Ends a flow that this version of airlock cannot go on with.
-    async fn give_up<M: Machine>(&self, row: FlowRow) -> Result<(), StoreFault> {
-        let failed = fault(
-            ErrorClass::Internal,
-            "run.definition",
-            format!("this version of airlock cannot go on with a {} it did not begin", row.machine),
-        )
-        .fact("state", row.state.clone())
-        .next("airlock runs");
-        let source = row.state.clone();
-        let target = M::State::START.after(<M::State as super::machine::State>::Event::FAILED);
-        let target = target.map_or("failed", super::machine::State::name);
-        let step = flow::Move {
-            event: <M::State as super::machine::State>::Event::FAILED.name(),
-            target,
-            attempt: 1,
-            ends: true,
-            subject: row.subject.clone(),
-            data: row.data.clone(),
-            fault: Some(serde_json::to_string(&failed)?),
-            started_at: crate::store::now(),
-            outcome: Some(failed.message.clone()),
-            from: row,
-        };
-        tracing::error!(flow = step.from.id, state = source, "a flow cannot be carried on");
-        self.persist(step, None, None).await.map(|_moved| ())
-    }
-
     /// Waits before the next attempt. Answers whether there is to be one.
     async fn rest(&self, wait: Duration, cancel: &CancellationToken) -> bool {
         tokio::select! {
@@ -287,4 +253,51 @@ impl Engine {
             () = self.0.stop.cancelled() => false,
         }
     }
+}
+
+/// The machine of a flow, where this version has it and can go on with the flow.
+fn known(row: &FlowRow) -> Result<(), BadRecord> {
+    match row.machine.as_str() {
+        Download::NAME => understood::<Download>(row).map(drop),
+        Unpack::NAME => understood::<Unpack>(row).map(drop),
+        Activate::NAME => understood::<Activate>(row).map(drop),
+        _ => Err(no_such_machine(row)),
+    }
+}
+
+/// Takes up every flow that has not ended: from now on it is this daemon's. What cannot be gone on
+/// with is set aside, one record at a time; a run that nothing would ever move is ended.
+fn take_up(tx: &Transaction<'_>, unclean: bool) -> Result<(Vec<FlowRow>, Effects), StoreFault> {
+    let (mut found, mut effects) = (Vec::new(), Effects::default());
+    for id in flow::going_on(tx)? {
+        let row = match flow::find(tx, id) {
+            Ok(row) => row,
+            Err(StoreFault::Record(bad)) => {
+                set_aside(tx, &bad, &mut effects)?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if let Err(bad) = known(&row) {
+            set_aside(tx, &bad, &mut effects)?;
+            continue;
+        }
+        let taken = alone(tx, Key::Flow(id), &mut effects, |_effects| {
+            flow::take_up(tx, id)?;
+            if unclean {
+                flow::note_interruption(tx, &row)?;
+            }
+            Ok(())
+        })?;
+        if taken {
+            found.push(row);
+        }
+    }
+    past(tx, &mut effects, run::read_all)?;
+    for run in past(tx, &mut effects, run::stranded)? {
+        let key = Key::Run(run.id.as_str().into());
+        let bad = BadRecord { key, code: DAMAGED, why: "its flow has ended without it".to_owned() };
+        chain::finish(tx, &run.id, Standing::Failed, Some(&bad.fault()), &mut effects)?;
+    }
+    Ok((found, effects))
 }

@@ -16,7 +16,7 @@ use super::machine::State;
 use super::rules::{Rules, Settings};
 use crate::fault::fault;
 use crate::helper::HelperFault;
-use crate::store::StoreFault;
+use crate::store::{Ending, StoreFault};
 
 /// A state machine and what it does in each state.
 ///
@@ -63,8 +63,9 @@ pub struct Step<'a, M: Machine + ?Sized> {
     pub data: M::Data,
     /// The attempt, from 1.
     pub attempt: u32,
-    /// Whether this is the first attempt after a restart of the daemon.
-    pub restarted: bool,
+    /// At the first attempt after a restart: how the daemon ended that made the one before. After
+    /// [`Ending::Rebooted`] no device and no mount is left.
+    pub restarted: Option<Ending>,
     /// Raised when the attempt is to end: the run was cancelled, or the daemon stops.
     pub cancel: CancellationToken,
     /// Where to say how far it is.
@@ -95,7 +96,7 @@ impl<'a, M: Machine> Step<'a, M> {
             input,
             data,
             attempt: 1,
-            restarted: false,
+            restarted: None,
             cancel,
             live,
             request,

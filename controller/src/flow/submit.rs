@@ -6,12 +6,14 @@ use airlock_protocol::control::{Activation, ErrorClass, Fault, RunId, RunKind, W
 use rusqlite::Transaction;
 
 use super::download::{DownloadInput, DownloadState};
+use super::effects::Effects;
 use super::engine::Engine;
 use super::machine::State as _;
 use super::step::Machine;
+use super::unreadable::past;
 use super::{Download, chain};
 use crate::fault::{Explain as _, fault};
-use crate::store::flow::{FlowId, NewFlow};
+use crate::store::flow::NewFlow;
 use crate::store::image::ImageRow;
 use crate::store::run::{RunRow, Standing, Tally};
 use crate::store::{StoreFault, image, now, run, source};
@@ -40,12 +42,11 @@ impl Engine {
         }
         let begun = self.world().store.write(move |tx| Ok(begin(tx, order)));
         let begun = begun.await.map_err(|error| error.fault())?;
-        let (id, started) = begun.map_err(|refused| match refused {
+        let (id, effects) = begun.map_err(|refused| match refused {
             Refused::Fault(fault) => fault,
             Refused::Store(error) => error.fault(),
         })?;
-        self.world().live.runs_changed(std::slice::from_ref(&id));
-        self.start(&started);
+        self.carry_out(&effects);
         Ok(id)
     }
 
@@ -53,18 +54,19 @@ impl Engine {
     pub async fn cancel_run(&self, id: &RunId) -> Result<(), Fault> {
         let (asked, id) = (id.clone(), id.clone());
         let cancelled = self.world().store.write(move |tx| {
-            let Some(run) = run::find(tx, &asked)? else { return Ok(None) };
-            run::end(tx, &run.id, Standing::Cancelled, None)?;
-            let Some(flow) = run.flow else { return Ok(Some(None)) };
-            let alone = run::at_flow(tx, flow)?.is_empty();
-            Ok(Some(alone.then_some(flow)))
+            let mut effects = Effects::default();
+            let run = past(tx, &mut effects, |tx| run::find(tx, &asked))?;
+            let Some(run) = run else { return Ok(None) };
+            chain::finish(tx, &run.id, Standing::Cancelled, None, &mut effects)?;
+            if let Some(flow) = run.flow
+                && past(tx, &mut effects, |tx| run::at_flow(tx, flow))?.is_empty()
+            {
+                effects.stop.push(flow);
+            }
+            Ok(Some(effects))
         });
-        match cancelled.await.map_err(|error| error.fault())? {
-            None => return Err(no_such_run(&id)),
-            Some(None) => {}
-            Some(Some(flow)) => self.cancel(flow),
-        }
-        self.world().live.runs_changed(std::slice::from_ref(&id));
+        let effects = cancelled.await.map_err(|error| error.fault())?;
+        self.carry_out(&effects.ok_or_else(|| no_such_run(&id))?);
         Ok(())
     }
 }
@@ -92,7 +94,8 @@ impl From<Fault> for Refused {
     }
 }
 
-fn begin(tx: &Transaction<'_>, order: Order) -> Result<(RunId, Vec<FlowId>), Refused> {
+fn begin(tx: &Transaction<'_>, order: Order) -> Result<(RunId, Effects), Refused> {
+    let mut effects = Effects::default();
     let Order { work, request, uid } = order;
     let (kind, source, image, activation) = match work {
         Work::Pull { source } => (RunKind::Pull, Some(source), None, None),
@@ -107,8 +110,8 @@ fn begin(tx: &Transaction<'_>, order: Order) -> Result<(RunId, Vec<FlowId>), Ref
         (None, None) => String::new(),
     };
     let key = key(kind, &object, activation.as_ref());
-    if let Some(same) = run::active(tx, &key)? {
-        return Ok((same.id, Vec::new()));
+    if let Some(same) = past(tx, &mut effects, |tx| run::active(tx, &key))? {
+        return Ok((same.id, effects));
     }
     let subject = match (&source, &image) {
         (Some(source), _) => source.image_name(),
@@ -119,7 +122,7 @@ fn begin(tx: &Transaction<'_>, order: Order) -> Result<(RunId, Vec<FlowId>), Ref
     tally.reused.blob = image.is_some();
     tally.reused.volume = image.is_some();
     let mut new = RunRow {
-        id: fresh_id(tx)?,
+        id: run::fresh_id(tx)?,
         kind,
         key,
         subject,
@@ -135,13 +138,17 @@ fn begin(tx: &Transaction<'_>, order: Order) -> Result<(RunId, Vec<FlowId>), Ref
         uid,
         submitted_at: now(),
         ended_at: None,
+        set_aside: false,
     };
     run::insert(tx, &new)?;
-    let started = match source {
-        None => chain::go_on(tx, &mut new)?,
-        Some(source) => chain::join_or_begin(tx, &new, &download_of(source, &new.request)?)?,
-    };
-    Ok((new.id, started.into_iter().collect()))
+    match source {
+        None => chain::go_on(tx, &mut new, &mut effects)?,
+        Some(source) => {
+            let download = download_of(source, &new.request)?;
+            chain::join_or_begin(tx, &new, &download, &mut effects)?;
+        }
+    }
+    Ok((new.id, effects))
 }
 
 fn download_of(source: Source, request: &str) -> Result<NewFlow, StoreFault> {
@@ -161,25 +168,6 @@ fn key(kind: RunKind, object: &str, activation: Option<&Activation>) -> String {
     let name = name.map(String::from).unwrap_or_default();
     let how = format!("{read_only} {mount} {}", bytes.unwrap_or_default());
     format!("{} {object} {name} {how}", run::kind_name(kind))
-}
-
-fn fresh_id(tx: &Transaction<'_>) -> Result<RunId, StoreFault> {
-    // 40 random bits: a clash is looked for all the same, a few times.
-    for _ in 0..16 {
-        let mut bits = u64::from(super::rules::random()) << 32 | u64::from(super::rules::random());
-        let mut text = String::new();
-        for _ in 0..8 {
-            let digit = usize::try_from(bits & 31).unwrap_or(0);
-            let digits = airlock_protocol::control::RUN_DIGITS;
-            text.push(digits.get(digit).copied().map_or('0', char::from));
-            bits >>= 5;
-        }
-        let id = RunId::try_from(text).map_err(|_invalid| StoreFault::Unreadable("runs.id"))?;
-        if run::find(tx, &id)?.is_none() {
-            return Ok(id);
-        }
-    }
-    Err(StoreFault::Unreadable("runs.id"))
 }
 
 /// What people call an image: after its newest source.

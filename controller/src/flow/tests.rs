@@ -3,9 +3,11 @@
 
 mod busy;
 mod identity;
+mod lease;
 mod page;
 mod restart;
 mod trouble;
+mod unreadable;
 
 use std::path::PathBuf;
 use std::time::Duration;

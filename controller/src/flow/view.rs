@@ -15,7 +15,7 @@ use super::unpack::{UnpackData, UnpackInput};
 use super::{Activate, Download, Unpack};
 use crate::store::flow::{FlowRow, StepRow};
 use crate::store::run::{RunRow, Standing};
-use crate::store::{StoreFault, flow, now, run, unsigned};
+use crate::store::{StoreFault, flow, now, run, unreadable, unsigned};
 
 /// The stages of a run: each a machine, and the states of it that people see as one.
 const RESOLVE: Stage = Stage("resolve", Download::NAME, &["check_exists"]);
@@ -48,7 +48,12 @@ struct Whole {
 fn read(tx: &Transaction<'_>, run: RunRow) -> Result<Whole, StoreFault> {
     let mut flows = Vec::new();
     for id in run::flows(tx, &run.id)? {
-        let row = flow::find(tx, id)?;
+        let row = match flow::find(tx, id) {
+            Ok(row) => row,
+            // Of one that was set aside nothing can be shown but that: the run's fault says so.
+            Err(StoreFault::Record(bad)) if unreadable::holds(tx, &bad.key)? => continue,
+            Err(error) => return Err(error),
+        };
         // What another flow took over is shown there.
         if row.state != DownloadState::Joined.name() {
             flows.push((row, flow::steps(tx, id)?));
@@ -64,10 +69,8 @@ impl Engine {
     /// The run of this id.
     pub async fn view(&self, id: &RunId, with_steps: bool) -> Result<RunView, Fault> {
         let wanted = id.clone();
-        let whole = self
-            .world()
-            .store
-            .read(move |tx| run::find(tx, &wanted)?.map(|run| read(tx, run)).transpose());
+        let whole =
+            self.read_past(move |tx| run::find(tx, &wanted)?.map(|run| read(tx, run)).transpose());
         let whole = whole.await.map_err(|error| error.fault())?.ok_or_else(|| no_such_run(id))?;
         Ok(view(&whole, &self.world().live, with_steps))
     }
@@ -79,9 +82,14 @@ impl Engine {
         after: Option<(i64, String)>,
         limit: u32,
     ) -> Result<Vec<RunView>, Fault> {
-        let wholes = self.world().store.read(move |tx| {
+        let wholes = self.read_past(move |tx| {
             let after = after.as_ref().map(|(time, id)| (*time, id.as_str()));
-            let runs = run::page(tx, all, after, limit)?;
+            // What could not be read is shown until the operator is done with it.
+            let mut runs = match (all, after) {
+                (false, None) => run::set_aside(tx)?,
+                _ => Vec::new(),
+            };
+            runs.extend(run::page(tx, all, after, limit)?);
             runs.into_iter().map(|run| read(tx, run)).collect::<Result<Vec<_>, _>>()
         });
         let wholes = wholes.await.map_err(|error| error.fault())?;
@@ -97,6 +105,7 @@ fn view(whole: &Whole, live: &Live, with_steps: bool) -> RunView {
     let present = at.and_then(|at| flows.get(at)).map(|(flow, _)| flow);
     let present_live = at.and_then(|at| lives.get(at)).and_then(Option::as_deref);
     let state = match run.standing {
+        _ if run.set_aside => RunState::Unreadable,
         Standing::Done => RunState::Done,
         Standing::Failed => RunState::Failed,
         Standing::Cancelled => RunState::Cancelled,
@@ -248,6 +257,8 @@ fn merge(
     let left_as = match (flow.state.as_str(), passed) {
         ("done", _) if figures.held => StageState::Held,
         ("failed" | "cancelled", false) if last.is_some() => StageState::Failed,
+        // It was set aside where it was.
+        _ if stage.has(&flow.state) => StageState::Failed,
         ("done", _) | (_, true) => StageState::Done,
         _ => StageState::Pending,
     };

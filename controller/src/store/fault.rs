@@ -6,6 +6,7 @@ use airlock_protocol::control::{ErrorClass, Fault};
 
 use super::backup::Backups;
 use super::migrate::MigrationFault;
+use super::unreadable::BadRecord;
 use crate::fault::{Explain as _, fault};
 
 /// The database did not do as asked.
@@ -46,6 +47,12 @@ pub enum StoreFault {
         #[source]
         source: std::io::Error,
     },
+    /// A record holds what this program does not write there.
+    #[error("{} cannot be read: {}", .0.key, .0.why)]
+    Record(Box<BadRecord>),
+    /// A daemon that started later has this one's place.
+    #[error("another daemon has taken over: this one may change nothing any more")]
+    Superseded,
     /// The thread that ran the statement is gone.
     #[error("the statement was not carried out: the daemon is stopping, or a bug ended it")]
     Interrupted,
@@ -60,6 +67,35 @@ impl StoreFault {
         self.is_disk_full() || error.sqlite_error_code().is_some_and(|code| held.contains(&code))
     }
 
+    /// Whether it is about what one record holds, and no other record.
+    pub(crate) fn is_of_one_record(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => matches!(
+                error,
+                rusqlite::Error::FromSqlConversionFailure(..)
+                    | rusqlite::Error::IntegralValueOutOfRange(..)
+                    | rusqlite::Error::InvalidColumnType(..)
+                    | rusqlite::Error::Utf8Error(..)
+            ),
+            Self::Unreadable(_) | Self::Json(_) => true,
+            Self::Moved
+            | Self::Migration(_)
+            | Self::Damaged(_)
+            | Self::Settings
+            | Self::Held
+            | Self::File { .. }
+            | Self::Record(_)
+            | Self::Superseded
+            | Self::Interrupted => false,
+        }
+    }
+
+    /// Whether a constraint of the schema forbids it, as it will each time.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+    }
+
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
         match self {
@@ -72,6 +108,8 @@ impl StoreFault {
             | Self::Damaged(_)
             | Self::Settings
             | Self::Held
+            | Self::Record(_)
+            | Self::Superseded
             | Self::Interrupted => false,
         }
     }
@@ -92,6 +130,9 @@ impl StoreFault {
             return fault(ErrorClass::Unavailable, "db.damaged", "the database is damaged")
                 .because(self)
                 .next("airlock db check");
+        }
+        if let Self::Record(bad) = self {
+            return bad.fault();
         }
         if let Self::Migration(MigrationFault::Newer { .. }) = self {
             return fault(
@@ -121,6 +162,8 @@ impl StoreFault {
             | Self::Settings
             | Self::Held
             | Self::File { .. }
+            | Self::Record(_)
+            | Self::Superseded
             | Self::Interrupted => return told,
         };
         // Of a newer schema, one from before it; of damage, any.
@@ -158,6 +201,8 @@ impl StoreFault {
             | Self::Settings
             | Self::Held
             | Self::File { .. }
+            | Self::Record(_)
+            | Self::Superseded
             | Self::Interrupted => false,
         }
     }

@@ -1,7 +1,8 @@
 //! Flows and their event log: every move is one update, guarded, and one appended step.
 
-use rusqlite::{OptionalExtension as _, Row, Transaction};
+use rusqlite::{Row, Transaction};
 
+use super::unreadable::{BadRecord, Key};
 use super::{StoreFault, now};
 
 /// A flow's number.
@@ -83,7 +84,12 @@ pub struct Move {
 const COLUMNS: &str = "id, machine, definition, subject, state, step, attempt, interruptions, \
                        input, data, fault, request, ended_at";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<FlowRow> {
+fn read(row: &Row<'_>) -> Result<FlowRow, StoreFault> {
+    let id = row.get(0)?;
+    columns(row).map_err(|error| BadRecord::of(Key::Flow(id), error.into()))
+}
+
+fn columns(row: &Row<'_>) -> rusqlite::Result<FlowRow> {
     Ok(FlowRow {
         id: row.get(0)?,
         machine: row.get(1)?,
@@ -104,7 +110,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<FlowRow> {
 /// The flow of this number.
 pub fn find(tx: &Transaction<'_>, id: FlowId) -> Result<FlowRow, StoreFault> {
     let sql = format!("SELECT {COLUMNS} FROM flows WHERE id = ?1");
-    Ok(tx.prepare_cached(&sql)?.query_row([id], read)?)
+    let mut statement = tx.prepare_cached(&sql)?;
+    read(statement.query([id])?.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?)
 }
 
 /// The flow that works on this subject now, if any does.
@@ -116,13 +123,41 @@ pub fn active(
     let sql = format!(
         "SELECT {COLUMNS} FROM flows WHERE machine = ?1 AND subject = ?2 AND ended_at IS NULL"
     );
-    Ok(tx.prepare_cached(&sql)?.query_row([machine, subject], read).optional()?)
+    let mut statement = tx.prepare_cached(&sql)?;
+    statement.query([machine, subject])?.next()?.map(read).transpose()
+}
+
+/// Whether a flow works on this subject now.
+pub fn is_active(tx: &Transaction<'_>, machine: &str, subject: &str) -> Result<bool, StoreFault> {
+    let sql = "SELECT 1 FROM flows WHERE machine = ?1 AND subject = ?2 AND ended_at IS NULL";
+    Ok(tx.prepare_cached(sql)?.exists([machine, subject])?)
+}
+
+/// The numbers of the flows that have not ended, oldest first.
+pub fn going_on(tx: &Transaction<'_>) -> Result<Vec<FlowId>, StoreFault> {
+    let mut statement =
+        tx.prepare_cached("SELECT id FROM flows WHERE ended_at IS NULL ORDER BY id")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Takes a flow up: from now on it is this epoch's, and no older one moves it.
+pub fn take_up(tx: &Transaction<'_>, id: FlowId) -> Result<(), StoreFault> {
+    tx.prepare_cached("UPDATE flows SET epoch = (SELECT max(epoch) FROM epochs) WHERE id = ?1")?
+        .execute([id])?;
+    Ok(())
 }
 
 /// Every flow that has not ended, oldest first.
 pub fn unfinished(tx: &Transaction<'_>) -> Result<Vec<FlowRow>, StoreFault> {
     let sql = format!("SELECT {COLUMNS} FROM flows WHERE ended_at IS NULL ORDER BY id");
-    Ok(tx.prepare_cached(&sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
+    let mut statement = tx.prepare_cached(&sql)?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
 }
 
 /// Begins a flow. Its subject must be free: see [`active`].
@@ -130,8 +165,8 @@ pub fn begin(tx: &Transaction<'_>, new: &NewFlow) -> Result<FlowId, StoreFault> 
     let NewFlow { machine, definition, subject, state, input, request } = new;
     tx.prepare_cached(
         "INSERT INTO flows (machine, definition, subject, state, step, attempt, interruptions, \
-         input, data, request, created_at, changed_at) \
-         VALUES (?1, ?2, ?3, ?4, 0, 1, 0, ?5, '{}', ?6, ?7, ?7)",
+         input, data, request, created_at, changed_at, epoch) \
+         VALUES (?1, ?2, ?3, ?4, 0, 1, 0, ?5, '{}', ?6, ?7, ?7, (SELECT max(epoch) FROM epochs))",
     )?
     .execute((machine, definition, subject, state, input, request, now()))?;
     Ok(tx.last_insert_rowid())
@@ -149,7 +184,8 @@ pub fn advance(tx: &Transaction<'_>, step: &Move) -> Result<(), StoreFault> {
             "UPDATE flows SET state = ?4, step = step + 1, attempt = ?5, data = ?6, fault = ?7, \
              subject = ?8, changed_at = ?9, ended_at = CASE WHEN ?10 THEN ?9 END, \
              interruptions = CASE WHEN ?11 THEN interruptions ELSE 0 END \
-             WHERE id = ?1 AND step = ?2 AND state = ?3 AND ended_at IS NULL",
+             WHERE id = ?1 AND step = ?2 AND state = ?3 AND ended_at IS NULL \
+             AND epoch = (SELECT max(epoch) FROM epochs)",
         )?
         .execute((
             from.id,
@@ -252,5 +288,6 @@ pub fn downloads_since(
          OR (ended_at >= ?2 AND state IN ('failed', 'cancelled')))",
     )?;
     let rows = statement.query_map((machine, since), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    // What cannot be read keeps nothing, and hinders no other.
+    Ok(rows.filter_map(Result::ok).collect())
 }

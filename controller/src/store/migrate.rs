@@ -38,8 +38,11 @@ pub enum MigrationFault {
 }
 
 /// Every migration, oldest first. One that was released never changes.
-pub(super) const ALL: &[&str] =
-    &[include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_indices.sql")];
+pub(super) const ALL: &[&str] = &[
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_indices.sql"),
+    include_str!("migrations/0003_unreadable_and_epochs.sql"),
+];
 
 /// How many backups from before migrations are kept.
 const KEPT: usize = 5;

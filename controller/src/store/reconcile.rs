@@ -83,7 +83,7 @@ pub fn adopt_volume(
     parent: Option<ChainId>,
     diff_id: DiffId,
 ) -> Result<bool, StoreFault> {
-    if flow::active(tx, Unpack::NAME, &volume.to_string())?.is_some() {
+    if flow::is_active(tx, Unpack::NAME, &volume.to_string())? {
         return Ok(false);
     }
     adopt_layer(tx, diff_id, 0, 0)?;
@@ -118,7 +118,7 @@ pub fn image_of_volume(
 /// Records a snapshot that the helper has. False where a flow or a removal works on it.
 pub fn adopt_snapshot(tx: &Transaction<'_>, row: &SnapshotRow) -> Result<bool, StoreFault> {
     let name = row.name.as_str();
-    if flow::active(tx, Activate::NAME, name)?.is_some() || snapshot::find(tx, name)?.is_some() {
+    if flow::is_active(tx, Activate::NAME, name)? || snapshot::find(tx, name)?.is_some() {
         return Ok(false);
     }
     snapshot::record(tx, row)?;
@@ -127,7 +127,7 @@ pub fn adopt_snapshot(tx: &Transaction<'_>, row: &SnapshotRow) -> Result<bool, S
 
 /// Forgets a snapshot that the helper does not know. False where a flow works on it.
 pub fn forget_snapshot(tx: &Transaction<'_>, name: &SnapshotName) -> Result<bool, StoreFault> {
-    if flow::active(tx, Activate::NAME, name.as_str())?.is_some() {
+    if flow::is_active(tx, Activate::NAME, name.as_str())? {
         return Ok(false);
     }
     snapshot::remove(tx, name.as_str())?;
@@ -138,7 +138,7 @@ pub fn forget_snapshot(tx: &Transaction<'_>, name: &SnapshotName) -> Result<bool
 /// a flow works on it.
 pub fn forget_volume(tx: &Transaction<'_>, volume: ChainId) -> Result<bool, StoreFault> {
     let volume = volume.to_string();
-    if flow::active(tx, Unpack::NAME, &volume)?.is_some() {
+    if flow::is_active(tx, Unpack::NAME, &volume)? {
         return Ok(false);
     }
     tx.execute("UPDATE images SET unpacked = NULL WHERE unpacked = ?1", [&volume])?;

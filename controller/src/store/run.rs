@@ -2,12 +2,14 @@
 
 use airlock_policy::digest::Digest;
 use airlock_policy::name::SnapshotName;
-use airlock_protocol::control::{Activation, Fault, Reused, RunId, RunKind};
-use rusqlite::{Row, Transaction};
+use airlock_protocol::control::{Activation, Fault, RUN_DIGITS, Reused, RunId, RunKind};
+use rusqlite::{OptionalExtension as _, Row, Transaction};
 use serde::{Deserialize, Serialize};
 
 use super::flow::FlowId;
+use super::unreadable::{BadRecord, Key};
 use super::{StoreFault, now, parsed};
+use crate::flow::rules::random;
 
 /// How a run stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,6 +31,11 @@ impl Standing {
         (Self::Failed, "failed"),
         (Self::Cancelled, "cancelled"),
     ];
+
+    /// The standing of this name.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(standing, _)| *standing)
+    }
 
     /// The name stored in the database.
     pub fn name(self) -> &'static str {
@@ -89,6 +96,8 @@ pub struct RunRow {
     pub submitted_at: i64,
     /// When it ended.
     pub ended_at: Option<i64>,
+    /// Whether it could not be read, and this is what is left of it.
+    pub set_aside: bool,
 }
 
 const KINDS: [(RunKind, &str); 3] =
@@ -99,15 +108,26 @@ pub fn kind_name(kind: RunKind) -> &'static str {
     KINDS.iter().find(|(known, _)| *known == kind).map_or("", |(_, name)| name)
 }
 
+/// The kind of this name.
+pub(super) fn kind_of(name: &str) -> Option<RunKind> {
+    KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+}
+
 const COLUMNS: &str = "id, kind, key, subject, source, image, activation, position, flow, state, \
-                       tally, fault, request, uid, submitted_at, ended_at";
+                       tally, fault, request, uid, submitted_at, ended_at, \
+                       EXISTS (SELECT 1 FROM unreadable u WHERE u.kind = 'run' AND u.id = runs.id) \
+                       AS set_aside";
 
 fn run(row: &Row<'_>) -> Result<RunRow, StoreFault> {
+    let key = row.get_ref("id")?.as_bytes().map_or_else(|_none| Vec::new(), <[u8]>::to_vec);
+    columns(row).map_err(|error| BadRecord::of(Key::Run(key), error))
+}
+
+fn columns(row: &Row<'_>) -> Result<RunRow, StoreFault> {
     let text = |column: &str| row.get::<_, String>(column);
     let maybe = |column: &str| row.get::<_, Option<String>>(column);
     let (kind, state) = (text("kind")?, text("state")?);
-    let kind = KINDS.iter().find(|(_, name)| *name == kind).map(|(kind, _)| *kind);
-    let standing = Standing::ALL.iter().find(|(_, name)| *name == state).map(|(state, _)| *state);
+    let (kind, standing) = (kind_of(&kind), Standing::of(&state));
     let json = |text: Option<String>| text.map(|text| serde_json::from_str(&text)).transpose();
     Ok(RunRow {
         id: parsed(&text("id")?, "runs.id")?,
@@ -126,6 +146,7 @@ fn run(row: &Row<'_>) -> Result<RunRow, StoreFault> {
         uid: row.get("uid")?,
         submitted_at: row.get("submitted_at")?,
         ended_at: row.get("ended_at")?,
+        set_aside: row.get("set_aside")?,
     })
 }
 
@@ -159,9 +180,45 @@ pub fn at_flow(tx: &Transaction<'_>, flow: FlowId) -> Result<Vec<RunRow>, StoreF
     many(tx, "flow = ?1 AND ended_at IS NULL", [flow])
 }
 
-/// Whether a run that has not ended works on this image.
-pub fn works_on(tx: &Transaction<'_>, image: Digest) -> Result<Option<RunRow>, StoreFault> {
-    Ok(many(tx, "image = ?1 AND ended_at IS NULL LIMIT 1", [image.to_string()])?.pop())
+/// The id of a run that has not ended and works on this image.
+pub fn works_on(tx: &Transaction<'_>, image: Digest) -> Result<Option<String>, StoreFault> {
+    let sql = "SELECT CAST(id AS BLOB) FROM runs WHERE image = ?1 AND ended_at IS NULL LIMIT 1";
+    let id = tx.prepare_cached(sql)?.query_row([image.to_string()], |row| row.get::<_, Vec<u8>>(0));
+    Ok(id.optional()?.map(|id| String::from_utf8_lossy(&id).into_owned()))
+}
+
+/// Reads every run that has not ended: answers the error of the first that cannot be read.
+pub fn read_all(tx: &Transaction<'_>) -> Result<(), StoreFault> {
+    many(tx, "ended_at IS NULL", []).map(drop)
+}
+
+/// Runs that have not ended, and whose flow has: nothing would ever move them.
+pub fn stranded(tx: &Transaction<'_>) -> Result<Vec<RunRow>, StoreFault> {
+    many(
+        tx,
+        "ended_at IS NULL AND NOT EXISTS \
+         (SELECT 1 FROM flows f WHERE f.id = runs.flow AND f.ended_at IS NULL)",
+        [],
+    )
+}
+
+/// An id that no run has.
+pub fn fresh_id(tx: &Transaction<'_>) -> Result<RunId, StoreFault> {
+    // 40 random bits: a clash is looked for all the same, a few times.
+    for _ in 0..16 {
+        let mut bits = u64::from(random()) << 32 | u64::from(random());
+        let mut text = String::new();
+        for _ in 0..8 {
+            let digit = usize::try_from(bits & 31).unwrap_or(0);
+            text.push(RUN_DIGITS.get(digit).copied().map_or('0', char::from));
+            bits >>= 5;
+        }
+        let id = RunId::try_from(text).map_err(|_invalid| StoreFault::Unreadable("runs.id"))?;
+        if !tx.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([id.as_str()])? {
+            return Ok(id);
+        }
+    }
+    Err(StoreFault::Unreadable("runs.id"))
 }
 
 /// A page of runs, newest first, after that one.
@@ -179,6 +236,16 @@ pub fn page(
          ORDER BY submitted_at DESC, id LIMIT ?3"
     );
     many(tx, &filter, (time, id, limit))
+}
+
+/// Runs that could not be read, and which the operator is not done with, the last ones.
+pub fn set_aside(tx: &Transaction<'_>) -> Result<Vec<RunRow>, StoreFault> {
+    many(
+        tx,
+        "id IN (SELECT id FROM unreadable WHERE kind = 'run' AND settled_at IS NULL \
+         ORDER BY since DESC LIMIT 50)",
+        [],
+    )
 }
 
 /// Records a new run, at no flow yet.
@@ -255,5 +322,6 @@ pub fn flows(tx: &Transaction<'_>, run: &RunId) -> Result<Vec<FlowId>, StoreFaul
 pub fn of_flow(tx: &Transaction<'_>, flow: FlowId) -> Result<Vec<RunId>, StoreFault> {
     let mut statement = tx.prepare_cached("SELECT run FROM run_flows WHERE flow = ?1")?;
     let rows = statement.query_map([flow], |row| row.get::<_, String>(0))?;
-    rows.map(|id| parsed(&id?, "run_flows.run")).collect()
+    // One that is no id is that of a record that cannot be read: nobody watches it.
+    Ok(rows.filter_map(|id| id.ok()?.parse().ok()).collect())
 }

@@ -112,6 +112,8 @@ pub enum RunState {
     Failed,
     /// The operator cancelled it.
     Cancelled,
+    /// Its record could not be read, and was set aside.
+    Unreadable,
 }
 
 impl RunState {
@@ -119,7 +121,7 @@ impl RunState {
     pub const fn is_over(self) -> bool {
         match self {
             Self::Queued | Self::Running | Self::Waiting => false,
-            Self::Done | Self::Failed | Self::Cancelled => true,
+            Self::Done | Self::Failed | Self::Cancelled | Self::Unreadable => true,
         }
     }
 }

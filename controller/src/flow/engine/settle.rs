@@ -62,7 +62,11 @@ impl Engine {
             let goes_on = self.rest(wait, cancel).await;
             return Ok(if goes_on { Settled::At(Box::new(made.row)) } else { Settled::Left });
         };
-        if matches!(error, StoreFault::Moved | StoreFault::Interrupted) {
+        if matches!(error, StoreFault::Superseded) {
+            // Whatever else is under way here is another daemon's by now.
+            self.0.stop.cancel();
+        }
+        if matches!(error, StoreFault::Moved | StoreFault::Interrupted | StoreFault::Superseded) {
             return Err(error);
         }
         let fault = error.fault();

@@ -19,7 +19,7 @@ impl Engine {
     /// Every machine with its states, and every queue.
     pub async fn machines(&self) -> Result<MachinesView, Fault> {
         let world = self.world();
-        let flows = world.store.read(flow::unfinished).await.map_err(|error| error.fault())?;
+        let flows = self.read_past(flow::unfinished).await.map_err(|error| error.fault())?;
         let settings = world.settings.as_ref();
         let machines = [
             machine::<Download>(settings, &flows, &world.live),

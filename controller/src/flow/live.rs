@@ -59,6 +59,11 @@ impl LiveFlow {
         self.entries.store(entries.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
+    /// Notes that its state is left: the next one may have to wait for its turn. Wakes nobody.
+    pub(super) fn leaves(&self) {
+        self.phase.store(Phase::Queued as u8, Ordering::Relaxed);
+    }
+
     /// Whether it works or waits.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {

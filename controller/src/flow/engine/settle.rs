@@ -56,6 +56,9 @@ impl Engine {
             return Ok(Settled::Left);
         };
         log(&made.row, &turn);
+        if turn.wait.is_none() {
+            made.step.live.leaves();
+        }
         let Err(error) = self.take(&mut made, &turn).await.map(|row| made.row = row) else {
             let Some(wait) = turn.wait else { return Ok(Settled::At(Box::new(made.row))) };
             self.0.world.live.enter(&made.step.live, Phase::Waiting);

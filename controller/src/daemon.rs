@@ -105,6 +105,7 @@ pub struct Daemon {
     engine: Engine,
     stop: CancellationToken,
     started: Instant,
+    checks: Arc<verify::BlobChecks>,
     /// Held for life.
     _lock: Arc<DaemonLock>,
 }
@@ -148,7 +149,8 @@ impl Daemon {
         });
         let (config, started) = (Arc::new(config), Instant::now());
         let stop = CancellationToken::new();
-        let daemon = Self { config, engine, stop, started, _lock: Arc::new(lock) };
+        let checks = Arc::default();
+        let daemon = Self { config, engine, stop, started, checks, _lock: Arc::new(lock) };
         // While nothing runs: a blob that a download has just brought is on nobody's record yet.
         daemon.sweep_blobs().await;
         let resumed = daemon.engine.resume(unclean).await.map_err(|error| error.fault())?;

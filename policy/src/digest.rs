@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::entry::wrapped::WRAPPER;
+
 /// The text is not `sha256:` and 64 characters of `0-9a-f`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a digest is \"sha256:\" and 64 lower-case hex digits")]
@@ -152,6 +154,21 @@ impl ChainId {
             Some(parent) => Self(Digest::of(format!("{parent} {layer}").as_bytes())),
         }
     }
+
+    /// The identity of a root filesystem whose tar has it in one directory, which is taken for the
+    /// root. Another than the tar's own, so that one chain id always means one tree; and no
+    /// chain id of several layers is made of such a text.
+    pub fn unwrapped(layer: DiffId) -> Self {
+        Self(Digest::of(format!("{WRAPPER} {layer}").as_bytes()))
+    }
+
+    /// Whether this is `layer` unwrapped, or as it stands on top of `parent`; `None` if neither.
+    pub fn is_unwrapped(self, parent: Option<Self>, layer: DiffId) -> Option<bool> {
+        if self == Self::of(parent, layer) {
+            return Some(false);
+        }
+        (parent.is_none() && self == Self::unwrapped(layer)).then_some(true)
+    }
 }
 
 #[cfg(test)]
@@ -188,5 +205,20 @@ mod tests {
             ChainId::of(Some(first), b).to_string(),
             "sha256:51c0c8ace48498d6f5fee6b0592cc06f2da0f3cbe09c5a34a97dce85c3889676",
         );
+    }
+
+    #[test]
+    fn a_chain_id_says_whether_its_layer_is_unwrapped() {
+        let (a, b) = (DiffId(Digest::of(b"a")), DiffId(Digest::of(b"b")));
+        let (plain, unwrapped) = (ChainId::of(None, a), ChainId::unwrapped(a));
+        assert_eq!(plain.is_unwrapped(None, a), Some(false));
+        assert_eq!(unwrapped.is_unwrapped(None, a), Some(true));
+        let upper = ChainId::of(Some(plain), b);
+        assert_eq!(upper.is_unwrapped(Some(plain), b), Some(false));
+        for (chain, parent, layer) in
+            [(plain, None, b), (unwrapped, None, b), (ChainId::unwrapped(b), Some(plain), b)]
+        {
+            assert_eq!(chain.is_unwrapped(parent, layer), None);
+        }
     }
 }

@@ -4,6 +4,7 @@
 pub mod acl;
 pub mod path;
 pub mod sparse;
+pub mod wrapped;
 pub mod xattr;
 
 use crate::limit::{ArchiveLimits, MAX_LINK_TARGET, MAX_OWNER, Setuid, TIME_RANGE};

@@ -66,6 +66,8 @@ pub enum Errand {
         blob: BlobDigest,
         /// The volume below, whose manifest says what its files hold; `None` where it has none.
         below: Option<Manifest>,
+        /// Whether the archive is unwrapped (see [`crate::entry::wrapped`]).
+        unwrap: bool,
     },
     /// Reads a sealed volume again and compares it with its manifest. Answered by any number of
     /// [`Answer::Progress`], then [`Answer::Verified`] or [`Answer::Differs`].

@@ -57,6 +57,7 @@ rules! {
     NameDepth        =  7 "name.depth"        "R-202" "a name has at most 128 components";
     NameRoot         =  8 "name.root"         "R-202" "the root of the image is a directory";
     NameSlash        =  9 "name.slash"        "R-204" "only a directory's name ends in a slash";
+    NameOutside      = 10 "name.outside"      "R-302" "an archive that is unwrapped has all its entries in the directory rootfs";
     // Kinds and metadata.
     KindDevice       = 20 "kind.device"       "R-202" "no device nodes";
     KindUnknown      = 21 "kind.unknown"      "R-302" "no entry of an unknown type";

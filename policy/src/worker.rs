@@ -76,6 +76,8 @@ pub struct ExtractOrder {
     pub memory: u64,
     /// The digest that the manifest of the volume below must have.
     pub below: Option<TreeDigest>,
+    /// Whether the archive is unwrapped (see [`crate::entry::wrapped`]).
+    pub unwrap: bool,
 }
 
 /// What the verification has to know.
@@ -103,7 +105,7 @@ impl Job {
         if let Self::Unmount(name) = self {
             arguments.push(name.to_string());
         }
-        if let Self::Extract(ExtractOrder { envelope, limits, memory, below }) = self {
+        if let Self::Extract(ExtractOrder { envelope, limits, memory, below, unwrap }) = self {
             let Envelope { number, request } = envelope;
             let ArchiveLimits { entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid } =
                 limits;
@@ -122,6 +124,7 @@ impl Job {
                 ratio_from_bytes,
                 &setuid,
                 memory,
+                &u64::from(*unwrap),
             ];
             arguments.push(below.map_or_else(|| "-".to_owned(), |tree| tree.0.hex()));
             arguments.extend(numbers.iter().map(ToString::to_string));
@@ -174,8 +177,17 @@ impl ExtractOrder {
     fn parse(request: &str, below: &str, numbers: &[&str]) -> Result<Self, InvalidOrder> {
         let below = if below == "-" { None } else { Some(tree(below)?) };
         let numbers = self::numbers(numbers)?;
-        let &[number, entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid, memory] =
-            numbers.as_slice()
+        let &[
+            number,
+            entries,
+            file_bytes,
+            total_bytes,
+            ratio,
+            ratio_from_bytes,
+            setuid,
+            memory,
+            unwrap @ (0 | 1),
+        ] = numbers.as_slice()
         else {
             return Err(InvalidOrder);
         };
@@ -187,7 +199,13 @@ impl ExtractOrder {
         };
         let limits =
             ArchiveLimits { entries, file_bytes, total_bytes, ratio, ratio_from_bytes, setuid };
-        Ok(Self { envelope: envelope(number, request)?, limits, memory, below })
+        Ok(Self {
+            envelope: envelope(number, request)?,
+            limits,
+            memory,
+            below,
+            unwrap: unwrap == 1,
+        })
     }
 }
 
@@ -219,11 +237,11 @@ fn tree(hex: &str) -> Result<TreeDigest, InvalidOrder> {
 mod tests {
     use super::*;
 
-    fn extract(below: Option<TreeDigest>) -> Job {
+    fn extract(below: Option<TreeDigest>, unwrap: bool) -> Job {
         let request = RequestId::try_from("r1".to_owned()).unwrap();
         let limits = ArchiveLimits { setuid: Setuid::Reject, ..ArchiveLimits::default() };
         let envelope = Envelope { number: u64::MAX, request };
-        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20, below })
+        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20, below, unwrap })
     }
 
     fn verify() -> Job {
@@ -238,7 +256,8 @@ mod tests {
         let mounts = [Job::Mount { read_only: true }, Job::Mount { read_only: false }];
         let tools = [Job::HoldNamespace, Job::Format, Job::Check, Job::Grow];
         let tree = TreeDigest(Digest::of(b"t"));
-        let others = [Job::Unmount(name), extract(None), extract(Some(tree)), verify()];
+        let others =
+            [Job::Unmount(name), extract(None, true), extract(Some(tree), false), verify()];
         for job in tools.into_iter().chain(mounts).chain(others) {
             let words = job.arguments();
             let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
@@ -248,7 +267,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for job in [extract(None), verify()] {
+        for job in [extract(None, false), verify()] {
             let words = job.arguments();
             let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
             for length in 0..words.len() {

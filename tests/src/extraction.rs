@@ -111,7 +111,7 @@ pub fn extracted_with(
     let blob = File::open(blob).unwrap();
     let below = below.map(|(file, tree)| (reopened(file, OFlags::RDONLY), tree));
     let new = reopened(manifest, OFlags::WRONLY);
-    let input = Input { blob: blob.as_fd(), new, below };
+    let input = Input { blob: blob.as_fd(), new, below, unwrap: false };
     finished(extract::start(desk, device.as_fd(), input, &envelope()).unwrap())
 }
 
@@ -144,7 +144,7 @@ fn reopened(file: &File, flags: OFlags) -> OwnedFd {
 ///
 /// When no file can be made.
 pub fn input(blob: BorrowedFd<'_>) -> Input<'_> {
-    Input { blob, new: tempfile::tempfile().unwrap().into(), below: None }
+    Input { blob, new: tempfile::tempfile().unwrap().into(), below: None, unwrap: false }
 }
 
 /// Extracts as [`extracted`] does, and measures it.
@@ -153,9 +153,17 @@ pub fn input(blob: BorrowedFd<'_>) -> Input<'_> {
 ///
 /// When the worker cannot be started.
 pub fn measured(desk: &Desk, device: &Loop, blob: &File) -> Measured {
+    measured_with(desk, device, input(blob.as_fd()))
+}
+
+/// The same, of an archive that is unwrapped if that is asked for.
+///
+/// # Panics
+///
+/// When the worker cannot be started.
+pub fn measured_with(desk: &Desk, device: &Loop, input: Input<'_>) -> Measured {
     let begin = Instant::now();
-    let mut worker =
-        extract::start(desk, device.as_fd(), input(blob.as_fd()), &envelope()).unwrap();
+    let mut worker = extract::start(desk, device.as_fd(), input, &envelope()).unwrap();
     let pid = worker.pid();
     let is_over = AtomicBool::new(false);
     let (answer, peak_rss_kib) = thread::scope(|scope| {

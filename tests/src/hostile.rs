@@ -22,6 +22,8 @@ pub struct Case {
     pub blob: Vec<u8>,
     /// The layer that it is laid over, if any.
     pub below: Option<Vec<u8>>,
+    /// Whether the worker is told to unwrap it, whatever the scan says.
+    pub unwrap: bool,
     /// Limits that differ from the defaults.
     pub limits: LimitsConfig,
     /// How it must end.
@@ -33,8 +35,8 @@ pub struct Case {
 pub enum End {
     /// Scan and worker both refuse it, by this rule.
     Refused(Rule),
-    /// The worker refuses it by this rule. The scan, which has no filesystem and follows no link,
-    /// cannot know.
+    /// The worker refuses it by this rule. The scan, which has no filesystem and knows of no layer
+    /// below, cannot know.
     RefusedByWorker(Rule),
     /// Both accept it; the layout of the tree, as the worker saw it, breaks this rule.
     BadLayout(Rule),
@@ -45,7 +47,15 @@ pub enum End {
 
 impl Case {
     fn new(name: &'static str, attack: &'static str, blob: Vec<u8>, end: End) -> Self {
-        Self { name, attack, blob, below: None, limits: LimitsConfig::default(), end }
+        Self {
+            name,
+            attack,
+            blob,
+            below: None,
+            unwrap: false,
+            limits: LimitsConfig::default(),
+            end,
+        }
     }
 
     fn over(mut self, below: Vec<u8>) -> Self {

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, and starts the programs that make its input"
 )]
 
+use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -13,11 +14,13 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use airlock_dm_launcher::errand::extract;
+use airlock_dm_launcher::errand::extract::{self, Input};
 use airlock_policy::errand::{Answer, Failure, Progress, Stage};
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::rule::Rule;
-use airlock_tests::extraction::{base_volume, desk, envelope, extracted, input, status};
+use airlock_tests::extraction::{
+    base_volume, desk, envelope, extracted, input, measured_with, status,
+};
 use airlock_tests::loopback::with_ext4;
 use airlock_tests::tree::{differences, list};
 use airlock_tests::{images, sh};
@@ -107,6 +110,43 @@ fn what_tar_can_say_is_kept() {
          touch -d @1700000000.123456789 etc/f; touch -h -d @-5.5 etc/l; touch -d @5000000000 var",
     );
     equal_gnu_tars(&made.path().join("a.tar"));
+}
+
+/// Its root is the directory that was around it, which GNU tar leaves out where it strips.
+#[test]
+fn a_wrapped_root_filesystem_is_as_gnu_tar_strips_it() {
+    let made = archive(
+        "mkdir rootfs; cd rootfs; mkdir -p etc usr/bin var/tmp usr/closed; chmod 1777 var/tmp; echo 1 > etc/f; ln etc/f etc/g;
+         ln -s /etc/f usr/bin/absolute; ln -s ../../etc/f usr/bin/relative; ln -s usr/bin bin; mkfifo var/p;
+         cp /bin/true usr/closed/t; chown 7:8 usr/closed/t; chmod 4711 usr/closed/t; chmod 0 usr/closed; ln bin/absolute etc/h;
+         setfattr -n user.a -v b .; setfacl -d -m u:4242:rwx .; chown 5:6 .; chmod 0710 .; touch -d @1234567890.5 .; cd ..;
+         tar --numeric-owner --xattrs --xattrs-include='*' --acls --format=posix -cf $A ./rootfs",
+    );
+    let archive = made.path().join("a.tar");
+    let desk = desk(HelperConfig::default());
+    let device = base_volume(&desk, GIB);
+    let file = File::open(&archive).unwrap();
+    let input = Input { unwrap: true, ..input(file.as_fd()) };
+    let answer = measured_with(&desk, &device, input).answer;
+    assert!(matches!(answer, Answer::Extracted(_)), "{answer:?}");
+    let listed = device.mounted(|root| list(root).unwrap());
+    let by_tar = |strip: &str, root: &Path| {
+        let tar = "tar --numeric-owner --xattrs --xattrs-include='*' --acls -xpf";
+        sh(&format!("{tar} {} {strip}", archive.display()), root);
+    };
+    let wrapped = with_ext4(GIB, |root| {
+        by_tar("", root);
+        list(&root.join("rootfs")).unwrap()
+    });
+    assert_eq!(listed, wrapped);
+    // To GNU tar, `./rootfs` has two components.
+    let stripped = with_ext4(GIB, |root| {
+        by_tar("--strip-components=2", root);
+        list(root).unwrap()
+    });
+    let without_root = |tree: &str| tree.split_once('\n').unwrap().1.to_owned();
+    assert_eq!(without_root(&listed), without_root(&stripped));
+    assert!(listed.lines().count() > 10, "{listed}");
 }
 
 /// The root is there before its entry comes: what it hands down by that entry is handed to nothing.

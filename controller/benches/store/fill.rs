@@ -55,7 +55,7 @@ pub(crate) fn fill(tx: &Transaction<'_>) -> Result<(), StoreFault> {
 }
 
 fn images(tx: &Transaction<'_>) -> Result<(), StoreFault> {
-    let mut layers = tx.prepare("INSERT INTO layers VALUES (?1, 1000, 3000000)")?;
+    let mut layers = tx.prepare("INSERT INTO layers VALUES (?1, 1000, 3000000, 0)")?;
     let mut blobs = tx.prepare("INSERT INTO blobs VALUES (?1, ?1, 3000000, 7, 8, 9)")?;
     let mut volumes = tx.prepare(
         "INSERT INTO volumes (chain_id, parent, diff_id, sealed_at) VALUES (?1, NULL, ?2, 1)",

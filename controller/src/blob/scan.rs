@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use airlock_archive::{LayerFault, Refusal, Scan};
+use airlock_archive::{LayerFault, Position, Refusal, Scan};
 use airlock_policy::digest::{BlobDigest, Digest};
 use airlock_policy::limit::ArchiveLimits;
 use airlock_protocol::control::{ErrorClass, Fault};
@@ -88,8 +88,8 @@ fn name_of(refusal: &Refusal) -> String {
 pub struct Layer {
     /// The blob.
     pub blob: BlobDigest,
-    /// Whether it is the lowest: a hard link in it cannot name what lies below.
-    pub is_first: bool,
+    /// Where it lies.
+    pub position: Position,
 }
 
 impl BlobStore {
@@ -103,23 +103,26 @@ impl BlobStore {
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<Scan, ScanFault> {
-        let Layer { blob, is_first } = layer;
+        let Layer { blob, position } = layer;
         let (store, progress, cancel) = (self.clone(), Arc::clone(progress), cancel.clone());
         let scanning = tokio::task::spawn_blocking(move || {
             let read = |source| ScanFault::Read { blob, source };
             let file = store.open_blob(blob).map_err(read)?;
             progress.start(0, file.metadata().map_err(read)?.len());
             let watched = Watched { file, progress: &progress, cancel: &cancel };
-            let scanned = airlock_archive::scan(watched, &limits, is_first);
+            let scanned = airlock_archive::scan(watched, &limits, position);
             if cancel.is_cancelled() {
                 return Err(ScanFault::Cancelled);
             }
             match judge(blob, scanned) {
                 // The image is not to blame for what this machine's disk did to it.
                 Err(refused @ ScanFault::Refused { .. }) => {
-                    match hash(store.open_blob(blob).map_err(read)?, &cancel).map_err(read)? {
-                        found if found == blob => Err(refused),
-                        found => Err(ScanFault::Damaged { blob, found }),
+                    let file = store.open_blob(blob).map_err(read)?;
+                    match hash(Watched { file, progress: &progress, cancel: &cancel }) {
+                        Ok(found) if found == blob => Err(refused),
+                        Ok(found) => Err(ScanFault::Damaged { blob, found }),
+                        Err(_) if cancel.is_cancelled() => Err(ScanFault::Cancelled),
+                        Err(error) => Err(read(error)),
                     }
                 }
                 judged => judged,
@@ -127,6 +130,23 @@ impl BlobStore {
         });
         let ended = scanning.await;
         ended.unwrap_or_else(|e| Err(ScanFault::Read { blob, source: io::Error::other(e) }))
+    }
+}
+
+impl BlobStore {
+    /// Reads a blob's file and says what its digest is; `None` where there is no file. Blocks.
+    pub fn hash(
+        &self,
+        blob: BlobDigest,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> io::Result<Option<BlobDigest>> {
+        let file = match self.open_blob(blob) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        progress.start(0, file.metadata()?.len());
+        hash(Watched { file, progress, cancel }).map(Some)
     }
 }
 
@@ -145,12 +165,12 @@ fn judge(
     }
 }
 
-fn hash(mut file: File, cancel: &CancellationToken) -> io::Result<BlobDigest> {
+fn hash(mut blob: impl Read) -> io::Result<BlobDigest> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     loop {
-        let length = file.read(&mut chunk)?;
-        if length == 0 || cancel.is_cancelled() {
+        let length = blob.read(&mut chunk)?;
+        if length == 0 {
             return Ok(BlobDigest(Digest::from_bytes(hasher.finalize().into())));
         }
         hasher.update(chunk.get(..length).unwrap_or_default());

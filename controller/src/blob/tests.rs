@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
+use airlock_archive::Position;
 use airlock_policy::limit::ArchiveLimits;
 use airlock_policy::source::Place;
 use airlock_protocol::control::ErrorClass;
@@ -54,7 +55,7 @@ impl Bench {
     async fn scan(&self, bytes: &[u8]) -> Result<airlock_archive::Scan, ScanFault> {
         self.write(bytes);
         let blob = self.fetch(None).await.unwrap().digest;
-        let layer = Layer { blob, is_first: true };
+        let layer = Layer { blob, position: Position::Alone };
         self.store.scan(layer, ArchiveLimits::default(), &self.progress, &self.cancel).await
     }
 
@@ -208,7 +209,7 @@ async fn a_blob_that_the_disk_damaged_is_not_blamed_on_the_image() {
     let good = tar("etc/x", b"hello");
     assert!(bench.scan(&good).await.is_ok());
     let digest = BlobDigest(Digest::of(&good));
-    let layer = Layer { blob: digest, is_first: true };
+    let layer = Layer { blob: digest, position: Position::Alone };
     // A flipped bit in the header breaks a rule, one in the data does not.
     for at in [0, 512] {
         let mut bad = good.clone();

@@ -1,5 +1,6 @@
 //! Images as people see them.
 
+use airlock_policy::digest::ChainId;
 use airlock_protocol::control::{Fault, ImageState, ImageView, Listing};
 use rusqlite::Transaction;
 
@@ -32,6 +33,8 @@ pub(super) fn view(
         state,
         blob_bytes: sum(|layer| layer.blob_bytes),
         file_bytes: Some(sum(|layer| layer.file_bytes)),
+        unwrapped: layers.iter().any(|layer| layer.chain_id == ChainId::unwrapped(layer.diff_id)),
+        tree: image::tree(tx, row.chain_id)?,
         layers: if with_layers { layers } else { Vec::new() },
         snapshots,
         created_at: row.created_at,

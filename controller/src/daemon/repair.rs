@@ -7,17 +7,17 @@
 mod blobs;
 mod plan;
 
-use airlock_policy::digest::{BlobDigest, DiffId};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
 use airlock_policy::name::RequestId;
 use airlock_protocol::control::{Fault, HealthLine, HealthState, RepairLine, RepairOutcome};
 use airlock_protocol::not_done::Refusal;
-use airlock_protocol::reply::{Item, SnapshotItem};
+use airlock_protocol::reply::{Item, ItemLayer, SnapshotItem};
 
 use self::blobs::Finding;
 use self::plan::{Repair, compare};
 use super::Daemon;
 use super::health::line;
-use crate::store::image::{self, BlobRow};
+use crate::store::image::{self, BlobRow, SealedRow};
 use crate::store::snapshot::SnapshotRow;
 use crate::store::unreadable::{self, SetAside};
 use crate::store::{StoreFault, now, reconcile};
@@ -120,12 +120,12 @@ impl Daemon {
                 store.write(move |tx| reconcile::forget_volume(tx, volume)).await
             }
             Repair::AdoptVolume { volume, parent, layer } => {
-                store
-                    .write(move |tx| reconcile::adopt_volume(tx, volume, parent, layer.diff_id))
-                    .await
+                let ItemLayer { blob: _, diff_id, tree } = layer;
+                let row = SealedRow { chain_id: volume, parent, diff_id, tree };
+                store.write(move |tx| reconcile::adopt_volume(tx, &row)).await
             }
-            Repair::AdoptImage { layer, .. } => {
-                let blob = self.blob_of(layer.blob, layer.diff_id).await;
+            Repair::AdoptImage { volume, layer } => {
+                let blob = self.blob_of(layer.blob, layer.diff_id, volume).await;
                 match blob {
                     Ok(blob) => {
                         store
@@ -229,9 +229,15 @@ impl Daemon {
     }
 
     /// The row of a layer's blob: as it is here, or without a file, which a pull then fetches.
-    async fn blob_of(&self, digest: BlobDigest, diff_id: DiffId) -> Result<BlobRow, StoreFault> {
+    /// Its volume says whether it was unwrapped.
+    async fn blob_of(
+        &self,
+        digest: BlobDigest,
+        diff_id: DiffId,
+        volume: ChainId,
+    ) -> Result<BlobRow, StoreFault> {
         let known = self.world().store.read(move |tx| image::blob(tx, digest)).await?;
-        Ok(known.unwrap_or(BlobRow {
+        let unknown = BlobRow {
             digest,
             diff_id,
             bytes: 0,
@@ -239,7 +245,10 @@ impl Daemon {
             mtime_ns: 0,
             entries: 0,
             file_bytes: 0,
-        }))
+            wrapped: false,
+        };
+        let wrapped = volume == ChainId::unwrapped(diff_id);
+        Ok(BlobRow { wrapped, ..known.unwrap_or(unknown) })
     }
 
     async fn adopt_found(&self, finding: Finding) -> RepairLine {

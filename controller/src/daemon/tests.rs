@@ -1,5 +1,7 @@
 //! The daemon as a command sees it: over its socket, with a double of the helper behind it.
 
+mod verify;
+
 use airlock_policy::digest::{ChainId, Digest};
 use airlock_policy::name::RequestId;
 use airlock_policy::source::Source;

@@ -102,6 +102,8 @@ pub struct DownloadData {
     pub entries: u64,
     /// Bytes of the files, once validated.
     pub file_bytes: u64,
+    /// Whether all of it lies in one directory that is taken for the root, once validated.
+    pub wrapped: bool,
 }
 
 impl Download {
@@ -273,7 +275,7 @@ async fn follow<T>(
 }
 
 async fn store_metadata(world: &World, step: &mut Step<'_, Download>) -> Outcome {
-    let DownloadData { seen, blob, diff_id, entries, file_bytes, .. } = step.data.clone();
+    let DownloadData { seen, blob, diff_id, entries, file_bytes, wrapped, .. } = step.data.clone();
     let (Some(seen), Some(digest), Some(diff_id)) = (seen, blob, diff_id) else {
         return Err(bug("nothing to put on record"));
     };
@@ -293,7 +295,10 @@ async fn store_metadata(world: &World, step: &mut Step<'_, Download>) -> Outcome
         mtime_ns: stat.mtime_ns,
         entries,
         file_bytes,
+        wrapped,
     };
+    let unwrapped = || "all of it is in rootfs, which is taken for the root".to_owned();
+    step.note = wrapped.then(unwrapped);
     // One tar alone is its own image: the image's digest is the blob's.
     let image = digest.0;
     let (place, name) = (step.input.source.place.to_string(), step.input.source.image_name());

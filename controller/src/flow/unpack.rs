@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, TreeDigest};
 use airlock_policy::layout::LayoutFacts;
 use airlock_protocol::control::ErrorClass;
 use airlock_protocol::not_done::Refusal;
@@ -22,7 +22,7 @@ use super::rules::{Rules, Settings};
 use super::step::{Machine, Step, StepFault, bug};
 use crate::fault::{Explain as _, fault};
 use crate::helper::HelperFault;
-use crate::store::image;
+use crate::store::image::{self, SealedRow};
 
 machine! {
     machine "unpack";
@@ -93,6 +93,8 @@ pub struct UnpackData {
     pub entries: Option<u64>,
     /// What the tree's top looks like.
     pub layout: Option<LayoutFacts>,
+    /// The digest of the whole tree.
+    pub tree: Option<TreeDigest>,
 }
 
 impl Unpack {
@@ -139,8 +141,8 @@ impl Machine for Unpack {
             UnpackState::ExtractLayers => extract_layers(world, step).await,
             UnpackState::VerifyLayout => verify_layout(world, step).await,
             UnpackState::UpdateDb => {
-                let UnpackInput { volume, parent, diff_id, .. } = *step.input;
-                step.write(move |tx| image::record_sealed(tx, volume, parent, diff_id));
+                let row = sealed(step);
+                step.write(move |tx| image::record_sealed(tx, &row));
                 Ok(UnpackEvent::Recorded)
             }
             UnpackState::Done | UnpackState::Failed | UnpackState::Cancelled => {
@@ -167,6 +169,11 @@ impl Machine for Unpack {
             Err(error) => tracing::info!(%volume, %error, "a volume is left for the next sweep"),
         }
     }
+}
+
+fn sealed(step: &Step<'_, Unpack>) -> SealedRow {
+    let UnpackInput { volume: chain_id, parent, diff_id, .. } = *step.input;
+    SealedRow { chain_id, parent, diff_id, tree: step.data.tree }
 }
 
 fn failed(error: &HelperFault, step: &Step<'_, Unpack>) -> StepFault {
@@ -199,11 +206,11 @@ async fn check_unpacked(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
     }
     match world.helper.seal_volume(&step.request, volume).await {
         Ok(_) => {
-            let UnpackInput { parent, diff_id, .. } = *step.input;
+            let row = sealed(step);
             step.data.held = true;
             step.note = Some("the volume is here".to_owned());
             // An image that shares the volume of another is unpacked by that.
-            step.write(move |tx| image::record_sealed(tx, volume, parent, diff_id));
+            step.write(move |tx| image::record_sealed(tx, &row));
             Ok(UnpackEvent::Held)
         }
         Err(error)
@@ -246,6 +253,7 @@ async fn extract_layers(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
                 step.live.progress(blob_bytes, Some(blob_bytes), Some(applied.entries));
                 step.data.entries = Some(applied.entries);
                 step.data.layout = Some(applied.layout);
+                step.data.tree = applied.tree;
                 step.note = Some(format!("{} entries", applied.entries));
                 return Ok(UnpackEvent::Extracted);
             }

@@ -2,7 +2,7 @@
 
 mod removal;
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
 use airlock_protocol::control::LayerView;
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
@@ -44,6 +44,32 @@ pub struct BlobRow {
     pub entries: u64,
     /// Bytes of the layer's files.
     pub file_bytes: u64,
+    /// Whether the layer alone is a root filesystem that is unwrapped (R-302).
+    pub wrapped: bool,
+}
+
+impl BlobRow {
+    /// The chain id of the image that it alone makes up.
+    pub fn chain_id(&self) -> ChainId {
+        if self.wrapped {
+            ChainId::unwrapped(self.diff_id)
+        } else {
+            ChainId::of(None, self.diff_id)
+        }
+    }
+}
+
+/// A volume that is sealed.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedRow {
+    /// Its chain id.
+    pub chain_id: ChainId,
+    /// The volume below it.
+    pub parent: Option<ChainId>,
+    /// Its layer.
+    pub diff_id: DiffId,
+    /// The digest of all that is in it, where that is known.
+    pub tree: Option<TreeDigest>,
 }
 
 /// A layer of an image, by position.
@@ -171,14 +197,17 @@ pub fn layer_views(tx: &Transaction<'_>, digest: Digest) -> Result<Vec<LayerView
 pub fn blob(tx: &Transaction<'_>, digest: BlobDigest) -> Result<Option<BlobRow>, StoreFault> {
     let row = tx
         .prepare_cached(
-            "SELECT b.diff_id, b.bytes, b.inode, b.mtime_ns, l.entries, l.file_bytes \
+            "SELECT b.diff_id, b.bytes, b.inode, b.mtime_ns, l.entries, l.file_bytes, l.wrapped \
              FROM blobs b JOIN layers l USING (diff_id) WHERE b.digest = ?1",
         )?
         .query_row([digest.to_string()], |row| {
-            Ok((row.get::<_, String>(0)?, [1, 2, 3, 4, 5].map(|column| row.get::<_, i64>(column))))
+            Ok((
+                row.get::<_, String>(0)?,
+                [1, 2, 3, 4, 5, 6].map(|column| row.get::<_, i64>(column)),
+            ))
         })
         .optional()?;
-    let Some((diff_id, [bytes, inode, mtime_ns, entries, file_bytes])) = row else {
+    let Some((diff_id, [bytes, inode, mtime_ns, entries, file_bytes, wrapped])) = row else {
         return Ok(None);
     };
     Ok(Some(BlobRow {
@@ -190,6 +219,7 @@ pub fn blob(tx: &Transaction<'_>, digest: BlobDigest) -> Result<Option<BlobRow>,
         mtime_ns: mtime_ns?,
         entries: unsigned(entries?),
         file_bytes: unsigned(file_bytes?),
+        wrapped: wrapped? != 0,
     }))
 }
 
@@ -208,7 +238,7 @@ pub fn record(
     name: &str,
 ) -> Result<(), StoreFault> {
     let (diff_id, digest) = (blob.diff_id.to_string(), blob.digest.to_string());
-    let chain_id = ChainId::of(None, blob.diff_id).to_string();
+    let chain_id = blob.chain_id().to_string();
     reconcile::adopt_blob(tx, blob)?;
     tx.prepare_cached(
         "INSERT INTO images (digest, name, top, chain_id, created_at, used_at) \
@@ -221,21 +251,51 @@ pub fn record(
 }
 
 /// Records a sealed volume, and every image whose last layer it holds as unpacked.
-pub fn record_sealed(
-    tx: &Transaction<'_>,
-    chain_id: ChainId,
-    parent: Option<ChainId>,
-    diff_id: DiffId,
-) -> Result<(), StoreFault> {
+pub fn record_sealed(tx: &Transaction<'_>, volume: &SealedRow) -> Result<(), StoreFault> {
+    let SealedRow { chain_id, parent, diff_id, tree } = volume;
     let chain = chain_id.to_string();
-    tx.prepare_cached("INSERT OR IGNORE INTO volumes VALUES (?1, ?2, ?3, ?4)")?.execute((
+    tx.prepare_cached(
+        "INSERT INTO volumes (chain_id, parent, diff_id, sealed_at, tree) \
+         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (chain_id) DO UPDATE SET tree = ?5 \
+         WHERE tree IS NULL",
+    )?
+    .execute((
         &chain,
         parent.map(|parent| parent.to_string()),
         diff_id.to_string(),
         now(),
+        tree.map(|tree| tree.to_string()),
     ))?;
     tx.prepare_cached("UPDATE images SET unpacked = ?1 WHERE chain_id = ?1 AND unpacked IS NULL")?
         .execute([&chain])?;
+    Ok(())
+}
+
+/// The digest of all that is in a volume; `None` where there is no such volume, or it is not known.
+pub fn tree(tx: &Transaction<'_>, volume: ChainId) -> Result<Option<TreeDigest>, StoreFault> {
+    let tree = tx
+        .prepare_cached("SELECT tree FROM volumes WHERE chain_id = ?1")?
+        .query_row([volume.to_string()], |row| row.get::<_, Option<String>>(0))
+        .optional()?
+        .flatten();
+    tree.map(|tree| parsed(&tree, "volumes.tree")).transpose()
+}
+
+/// Notes the digest of all that is in a volume, where it was not known.
+pub fn note_tree(
+    tx: &Transaction<'_>,
+    volume: ChainId,
+    tree: TreeDigest,
+) -> Result<(), StoreFault> {
+    tx.prepare_cached("UPDATE volumes SET tree = ?2 WHERE chain_id = ?1 AND tree IS NULL")?
+        .execute([volume.to_string(), tree.to_string()])?;
+    Ok(())
+}
+
+/// Notes that a blob's file is not what was validated: the next pull fetches it again.
+pub fn forget_file(tx: &Transaction<'_>, blob: BlobDigest) -> Result<(), StoreFault> {
+    tx.prepare_cached("UPDATE blobs SET inode = 0, mtime_ns = 0 WHERE digest = ?1")?
+        .execute([blob.to_string()])?;
     Ok(())
 }
 

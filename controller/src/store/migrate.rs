@@ -42,6 +42,7 @@ pub(super) const ALL: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_indices.sql"),
     include_str!("migrations/0003_unreadable_and_epochs.sql"),
+    include_str!("migrations/0004_trees.sql"),
 ];
 
 /// How many backups from before migrations are kept.

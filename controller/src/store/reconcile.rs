@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use airlock_policy::digest::{ChainId, DiffId, Digest};
+use airlock_policy::digest::{ChainId, Digest};
 use airlock_policy::name::SnapshotName;
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::image::{self, BlobRow};
+use super::image::{self, BlobRow, SealedRow};
 use super::snapshot::{self, SnapshotRow};
 use super::{StoreFault, flow, now, parsed, signed};
 use crate::flow::{Activate, Unpack};
@@ -45,7 +45,13 @@ pub fn known(tx: &Transaction<'_>) -> Result<Known, StoreFault> {
 
 /// Records a blob and its layer. Figures of the layer that are not known are 0.
 pub fn adopt_blob(tx: &Transaction<'_>, blob: &BlobRow) -> Result<(), StoreFault> {
-    adopt_layer(tx, blob.diff_id, blob.entries, blob.file_bytes)?;
+    let BlobRow { diff_id, entries, file_bytes, wrapped, .. } = *blob;
+    tx.prepare_cached(
+        "INSERT INTO layers (diff_id, entries, file_bytes, wrapped) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (diff_id) DO UPDATE SET entries = ?2, file_bytes = ?3, wrapped = ?4 \
+         WHERE entries = 0 AND file_bytes = 0",
+    )?
+    .execute((diff_id.to_string(), signed(entries), signed(file_bytes), wrapped))?;
     tx.prepare_cached(
         "INSERT INTO blobs VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE \
          SET bytes = ?3, inode = ?4, mtime_ns = ?5",
@@ -61,33 +67,16 @@ pub fn adopt_blob(tx: &Transaction<'_>, blob: &BlobRow) -> Result<(), StoreFault
     Ok(())
 }
 
-/// Records a layer; figures that were not known before are filled in.
-pub(super) fn adopt_layer(
-    tx: &Transaction<'_>,
-    diff_id: DiffId,
-    entries: u64,
-    file_bytes: u64,
-) -> Result<(), StoreFault> {
-    tx.prepare_cached(
-        "INSERT INTO layers VALUES (?1, ?2, ?3) ON CONFLICT (diff_id) DO UPDATE \
-         SET entries = ?2, file_bytes = ?3 WHERE entries = 0 AND file_bytes = 0",
-    )?
-    .execute((diff_id.to_string(), signed(entries), signed(file_bytes)))?;
-    Ok(())
-}
-
-/// Records a volume that the helper has sealed. False where a flow works on it: that records it.
-pub fn adopt_volume(
-    tx: &Transaction<'_>,
-    volume: ChainId,
-    parent: Option<ChainId>,
-    diff_id: DiffId,
-) -> Result<bool, StoreFault> {
-    if flow::is_active(tx, Unpack::NAME, &volume.to_string())? {
+/// Records a volume that the helper has sealed, and its layer, of which no more is known. False
+/// where a flow works on it: that records it.
+pub fn adopt_volume(tx: &Transaction<'_>, volume: &SealedRow) -> Result<bool, StoreFault> {
+    if flow::is_active(tx, Unpack::NAME, &volume.chain_id.to_string())? {
         return Ok(false);
     }
-    adopt_layer(tx, diff_id, 0, 0)?;
-    image::record_sealed(tx, volume, parent, diff_id)?;
+    let wrapped = volume.chain_id == ChainId::unwrapped(volume.diff_id);
+    tx.prepare_cached("INSERT OR IGNORE INTO layers VALUES (?1, 0, 0, ?2)")?
+        .execute((volume.diff_id.to_string(), wrapped))?;
+    image::record_sealed(tx, volume)?;
     Ok(true)
 }
 
@@ -96,9 +85,9 @@ pub fn adopt_volume(
 pub fn adopt_image(tx: &Transaction<'_>, blob: &BlobRow) -> Result<(), StoreFault> {
     let digest = blob.digest.0;
     image::record(tx, blob, digest, &digest.short())?;
-    let volume = ChainId::of(None, blob.diff_id);
-    if image::is_sealed(tx, volume)? {
-        image::record_sealed(tx, volume, None, blob.diff_id)?;
+    let (chain_id, diff_id) = (blob.chain_id(), blob.diff_id);
+    if image::is_sealed(tx, chain_id)? {
+        image::record_sealed(tx, &SealedRow { chain_id, parent: None, diff_id, tree: None })?;
     }
     Ok(())
 }

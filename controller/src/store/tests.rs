@@ -2,10 +2,10 @@
 
 mod plans;
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
 
 use super::flow::{Move, NewFlow};
-use super::image::BlobRow;
+use super::image::{BlobRow, SealedRow};
 use super::snapshot::SnapshotRow;
 use super::*;
 use crate::flow::machines;
@@ -44,7 +44,16 @@ fn step(from: flow::FlowRow, event: &'static str, target: &'static str) -> Move 
 fn blob(content: &[u8]) -> BlobRow {
     let digest = Digest::of(content);
     let (digest, diff_id) = (BlobDigest(digest), DiffId(digest));
-    BlobRow { digest, diff_id, bytes: 5, inode: u64::MAX, mtime_ns: -1, entries: 3, file_bytes: 4 }
+    BlobRow {
+        digest,
+        diff_id,
+        bytes: 5,
+        inode: u64::MAX,
+        mtime_ns: -1,
+        entries: 3,
+        file_bytes: 4,
+        wrapped: content == b"wrapped",
+    }
 }
 
 #[tokio::test]
@@ -141,7 +150,8 @@ async fn what_is_active_was_unpacked_and_what_is_unpacked_was_fetched() {
         leaving: false,
         created_at: 0,
     };
-    let fetched = store.write(move |tx| image::record_sealed(tx, chain_id, None, row.diff_id));
+    let sealed = SealedRow { chain_id, parent: None, diff_id: row.diff_id, tree: None };
+    let fetched = store.write(move |tx| image::record_sealed(tx, &sealed));
     assert!(fetched.await.is_err(), "a volume without a layer");
     store.write(move |tx| image::record(tx, &row, image, "x")).await.unwrap();
     let early = {
@@ -151,7 +161,7 @@ async fn what_is_active_was_unpacked_and_what_is_unpacked_was_fetched() {
     assert!(early.is_err(), "a snapshot of what was not unpacked");
     let bare = store.write(|tx| Ok(tx.execute("DELETE FROM image_layers", [])?)).await;
     assert!(bare.is_err(), "an image without its layer");
-    store.write(move |tx| image::record_sealed(tx, chain_id, None, row.diff_id)).await.unwrap();
+    store.write(move |tx| image::record_sealed(tx, &sealed)).await.unwrap();
     store.write(move |tx| snapshot::record(tx, &snapshot)).await.unwrap();
     let removed = store.write(move |tx| image::remove(tx, image)).await;
     assert!(removed.is_err(), "an active image cannot go");
@@ -169,6 +179,34 @@ async fn a_blob_row_keeps_every_bit_of_an_inode_number() {
     let row = blob(b"x");
     store.write(move |tx| image::record(tx, &row, Digest::of(b"x"), "x")).await.unwrap();
     assert_eq!(store.read(move |tx| image::blob(tx, row.digest)).await.unwrap(), Some(row));
+}
+
+#[tokio::test]
+async fn an_unwrapped_image_has_a_chain_id_of_its_own() {
+    let dir = TempDir::new();
+    let store = open(&dir);
+    let row = blob(b"wrapped");
+    store.write(move |tx| image::record(tx, &row, row.digest.0, "x")).await.unwrap();
+    let (image, known) = store
+        .read(move |tx| Ok((image::find(tx, row.digest.0)?, image::blob(tx, row.digest)?)))
+        .await
+        .unwrap();
+    assert_eq!((image.unwrap().chain_id, known), (ChainId::unwrapped(row.diff_id), Some(row)));
+}
+
+#[tokio::test]
+async fn the_tree_of_a_volume_is_filled_in_once_and_never_replaced() {
+    let dir = TempDir::new();
+    let store = open(&dir);
+    let row = blob(b"x");
+    store.write(move |tx| image::record(tx, &row, row.digest.0, "x")).await.unwrap();
+    let tree = |text: &str| Some(TreeDigest(Digest::of(text.as_bytes())));
+    for (given, known) in [(None, None), (tree("a"), tree("a")), (tree("b"), tree("a"))] {
+        let (chain_id, diff_id) = (row.chain_id(), row.diff_id);
+        let sealed = SealedRow { chain_id, parent: None, diff_id, tree: given };
+        store.write(move |tx| image::record_sealed(tx, &sealed)).await.unwrap();
+        assert_eq!(store.read(move |tx| image::tree(tx, chain_id)).await.unwrap(), known);
+    }
 }
 
 #[tokio::test]
@@ -289,7 +327,10 @@ async fn a_restored_database_has_dropped_what_was_under_way_and_lost_nothing_of_
     store
         .write(move |tx| {
             image::record(tx, &row, image, "x")?;
-            image::record_sealed(tx, chain_id, None, row.diff_id)?;
+            image::record_sealed(
+                tx,
+                &SealedRow { chain_id, parent: None, diff_id: row.diff_id, tree: None },
+            )?;
             tx.execute("INSERT INTO doomed VALUES ('sha256:00', 1)", [])?;
             flow::begin(tx, &new_flow("x"))
         })

@@ -11,6 +11,17 @@ pub(crate) fn rootfs(content: &str) -> Vec<u8> {
     tar
 }
 
+/// The same with a directory around it.
+pub(crate) fn wrapped(content: &str) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for dir in ["./", "rootfs/", "rootfs/etc/", "rootfs/usr/"] {
+        entry(&mut tar, dir, b'5', b"");
+    }
+    entry(&mut tar, "rootfs/etc/motd", b'0', content.as_bytes());
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
 /// A tar with an entry that leads out of the image.
 pub(crate) fn hostile() -> Vec<u8> {
     let mut tar = Vec::new();

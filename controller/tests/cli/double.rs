@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use airlock_policy::digest::{Digest, TreeDigest};
+use airlock_policy::digest::{BlobDigest, Digest, TreeDigest};
 use airlock_policy::tree::{Difference, ShownPath};
 use airlock_protocol::control::{
     Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, Finding, HealthLine, HealthState, Hello,
@@ -255,6 +255,11 @@ impl Control for Double {
                 "absent" => return Err(fault(ErrorClass::NotFound)),
                 "damaged" => {
                     Finding::Differs { what: Difference::Mode, path: ShownPath::of(b"etc/shadow") }
+                }
+                "rotten" => Finding::Damaged { blob: BlobDigest(digest), found: None },
+                "unlike" => {
+                    let tree = TreeDigest(Digest::of(b"tree"));
+                    Finding::OtherTree { recorded: tree, found: tree }
                 }
                 _ => Finding::Sound { tree: TreeDigest(Digest::of(b"tree")) },
             };

@@ -74,6 +74,8 @@ fn what_is_named_and_absent_is_four_unless_it_may_be() {
         (&["rm", "absent"], 4),
         (&["verify", "golang:2"], 0),
         (&["verify", "golang:2", "damaged"], 3),
+        (&["verify", "rotten"], 3),
+        (&["verify", "unlike", "--output", "json"], 3),
         (&["verify", "absent"], 4),
         (&["verify"], 2),
         (&["rm", "absent", "--if-exists"], 0),

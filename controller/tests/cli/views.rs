@@ -1,6 +1,6 @@
 //! What the scripted daemon shows.
 
-use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest};
+use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
 use airlock_protocol::control::{
     ErrorClass, Fault, ImageState, ImageView, LayerView, MachineView, MachinesView, QueueView,
     Reused, RunKind, RunResult, RunState, RunView, Setting, SnapshotView, StageState, StageView,
@@ -81,6 +81,8 @@ pub(crate) fn image(name: &str) -> ImageView {
             entries: 7,
             file_bytes: 4 << 20,
         }],
+        unwrapped: false,
+        tree: Some(TreeDigest(digest)),
         snapshots: vec!["web".parse().unwrap()],
         created_at: 1_795_516_867_021,
         used_at: 1_795_516_867_021,

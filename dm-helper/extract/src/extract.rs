@@ -75,7 +75,7 @@ fn extract(
         Err(error) => return reports.end(&write_failed(&error)),
     };
     let (blob, blob_bytes) = Counted::new(File::from(blob));
-    let mut unpack = Unpack::new(volume, reports, contents, blob_bytes);
+    let mut unpack = Unpack::new(volume, reports, contents, (blob_bytes, order.unwrap));
     let read = read_layer_ahead(blob, &order.limits, &mut unpack, |work| second.does(work));
     let (volume, reports, contents) = unpack.into_parts();
     let summary = match read {

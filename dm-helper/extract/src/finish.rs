@@ -14,7 +14,7 @@ use crate::content::Contents;
 use crate::ledger::Ledger;
 use crate::manifest::Record;
 use crate::tree::{self, Visit};
-use crate::volume::{FLUSH, MANIFEST, Volume, WriteFault, at, open_in_root};
+use crate::volume::{FLUSH, MANIFEST, Volume, WriteFault, at, leads_nowhere, open_in_root};
 
 /// The write permission of everybody, and the bit that makes it harmless.
 const WRITABLE_AND_STICKY: u32 = 0o1002;
@@ -123,7 +123,7 @@ fn resolved(root: &OwnedFd, name: &str) -> Result<Option<u64>, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match open_in_root(root.as_fd(), name.as_bytes(), flags) {
         Ok(directory) => Ok(Some(rustix::fs::fstat(directory)?.st_ino)),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) if leads_nowhere(errno) => Ok(None),
         Err(errno) => Err(errno),
     }
 }

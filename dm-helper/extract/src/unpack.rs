@@ -19,7 +19,9 @@ use crate::metadata::{self, Before};
 use crate::people::People;
 use crate::remove::{Whose, empty};
 use crate::report::Reports;
-use crate::volume::{DIRECTORY, Directory, Place, Step, Volume, WriteFault, look, stop, timespec};
+use crate::volume::{
+    DIRECTORY, Directory, Place, Step, Volume, WriteFault, leads_nowhere, look, stop, timespec,
+};
 
 /// Writes what it is shown into a volume.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Unpack {
     reports: Reports,
     contents: Contents,
     blob_bytes: Arc<AtomicU64>,
+    /// Whether the archive is unwrapped: what lies in its one directory is the root.
+    unwrap: bool,
     /// Content and headers so far: a little less than was really read.
     tar_bytes: u64,
 }
@@ -52,14 +56,26 @@ impl Unpack {
         volume: Volume,
         reports: Reports,
         contents: Contents,
-        blob_bytes: Arc<AtomicU64>,
+        (blob_bytes, unwrap): (Arc<AtomicU64>, bool),
     ) -> Self {
-        Self { volume, reports, contents, blob_bytes, tar_bytes: 0 }
+        Self { volume, reports, contents, blob_bytes, unwrap, tar_bytes: 0 }
     }
 
     pub(crate) fn into_parts(self) -> (Volume, Reports, Contents) {
-        let Self { volume, reports, contents, blob_bytes: _, tar_bytes: _ } = self;
+        let Self { volume, reports, contents, .. } = self;
         (volume, reports, contents)
+    }
+
+    fn write(&mut self, entry: &Entry, content: &mut Content<'_>) -> Step<()> {
+        match &entry.kind {
+            Kind::File { size, sparse: _ } => self.file(entry, *size, content),
+            Kind::Directory => self.directory(entry),
+            Kind::Symlink { target } => self.symlink(entry, target),
+            Kind::Hardlink { target } => self.hardlink(entry, target),
+            Kind::Fifo => self.fifo(entry),
+            Kind::Whiteout { target } => self.whiteout(target),
+            Kind::OpaqueDirectory { target } => self.opaque(target),
+        }
     }
 
     fn progress(&mut self, entry: &Entry, bytes: u64) -> Step<()> {
@@ -219,7 +235,7 @@ impl Unpack {
         self.volume.forget_last();
         match self.volume.resolve(target.as_bytes()) {
             Ok(directory) => empty(&directory, Whose::LowerLayers, &mut self.volume.ledger),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(errno) if leads_nowhere(errno) => Ok(()),
             Err(errno) => Err(stop("open a directory")(errno)),
         }
     }
@@ -230,14 +246,12 @@ impl Visitor for Unpack {
 
     fn entry(&mut self, entry: &Entry, content: &mut Content<'_>) -> Step<()> {
         self.progress(entry, BLOCK)?;
-        match &entry.kind {
-            Kind::File { size, sparse: _ } => self.file(entry, *size, content),
-            Kind::Directory => self.directory(entry),
-            Kind::Symlink { target } => self.symlink(entry, target),
-            Kind::Hardlink { target } => self.hardlink(entry, target),
-            Kind::Fifo => self.fifo(entry),
-            Kind::Whiteout { target } => self.whiteout(target),
-            Kind::OpaqueDirectory { target } => self.opaque(target),
+        if !self.unwrap {
+            return self.write(entry, content);
+        }
+        match entry.unwrapped().map_err(Stop::Refuse)? {
+            Some(entry) => self.write(&entry, content),
+            None => Ok(()),
         }
     }
 }

@@ -130,7 +130,7 @@ impl Volume {
         let name = path.file_name().ok_or(Stop::Refuse(Rule::NameRoot))?;
         match self.resolve(path.parent().as_bytes()) {
             Ok(parent) => Ok(Some(Place { parent, name })),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) if leads_nowhere(errno) => Ok(None),
             Err(errno) => Err(stop("open a directory")(errno)),
         }
     }
@@ -230,12 +230,18 @@ impl Directory {
     }
 }
 
-/// What stands where a parent should be is no directory, or a link in a circle or to nowhere.
+/// What stands where a directory should be is none, or a link in a circle, to nowhere, to a name that
+/// no file can have, or one that nobody follows (`proc_sys_fs(5)`, `protected_symlinks`).
+pub(crate) fn leads_nowhere(errno: Errno) -> bool {
+    use Errno as E;
+    matches!(errno, E::NOENT | E::NOTDIR | E::LOOP | E::NAMETOOLONG | E::ACCESS)
+}
+
 fn no_parent(errno: Errno) -> Stop<WriteFault> {
-    match errno {
-        Errno::NOTDIR | Errno::LOOP | Errno::NOENT => Stop::Refuse(Rule::LinkParent),
-        errno => stop("open a parent directory")(errno),
+    if leads_nowhere(errno) {
+        return Stop::Refuse(Rule::LinkParent);
     }
+    stop("open a parent directory")(errno)
 }
 
 /// Opens a path inside the root `root`: no link leads out of it, no other filesystem is entered.

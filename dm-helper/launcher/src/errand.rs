@@ -99,8 +99,8 @@ impl Desk {
                 let Some(folder) = folder else { return Ok(Next::Answer(Answer::Done)) };
                 self.tool(envelope, &Job::Unmount(name), &[folder.as_fd()])
             }
-            Errand::Extract { device, blob, below } => {
-                self.extract(envelope, device, (blob, below))
+            Errand::Extract { device, blob, below, unwrap } => {
+                self.extract(envelope, device, (blob, below, unwrap))
             }
             Errand::Verify { device, tree } => self.verify(envelope, device, tree),
             Errand::Forget { thin } => {
@@ -141,7 +141,7 @@ impl Desk {
         &mut self,
         envelope: &Envelope,
         device: ThinDevice,
-        (blob, below): (BlobDigest, Option<Manifest>),
+        (blob, below, unwrap): (BlobDigest, Option<Manifest>, bool),
     ) -> Result<Next, Failure> {
         let node = self.device(device, Role::Volume)?;
         attach::require_unmounted(&node)?;
@@ -152,7 +152,7 @@ impl Desk {
             None => None,
         };
         let new = manifest::create(state, device.thin)?;
-        let input = extract::Input { blob: blob.as_fd(), new, below };
+        let input = extract::Input { blob: blob.as_fd(), new, below, unwrap };
         past::mark(state, device.thin, past::FILLED)?;
         extract::start(self, node.as_fd(), input, envelope).map(run)
     }

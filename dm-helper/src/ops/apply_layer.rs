@@ -52,7 +52,7 @@ impl Operation for ApplyLayer {
                 let same = (layer.blob, layer.diff_id) == (*blob, *diff_id);
                 if same { Ok(()) } else { refuse(other_layer(known.contents)) }
             }
-            Contents::Building if ChainId::of(known.parent, *diff_id) != *volume => {
+            Contents::Building if volume.is_unwrapped(known.parent, *diff_id).is_none() => {
                 refuse(Refusal::ChainDigest)
             }
             Contents::Building => {
@@ -93,7 +93,9 @@ fn begin(helper: &mut Helper, asked: ApplyLayer, thin: ThinId) -> Result<Applyin
     let (device, _made) = helper.bring_up_thin(thin, Access::ReadWrite, false)?;
     let (tell, news) = watch::channel(News::Running(LayerProgress::default()));
     let below = below(helper, asked.volume);
-    let errand = Errand::Extract { device, blob: asked.blob, below };
+    // The chain id says it: no caller can have one tree under the identity of another.
+    let unwrap = asked.volume == ChainId::unwrapped(asked.diff_id);
+    let errand = Errand::Extract { device, blob: asked.blob, below, unwrap };
     let (volume, layer) = (asked.volume, (asked.blob, asked.diff_id));
     let (request, time) = (asked.request.clone(), helper.extraction_time());
     let waiting = Waiting { asked, peer: helper.peer, thin, tell, since: Instant::now() };
@@ -201,7 +203,7 @@ fn verify(helper: &Helper, asked: &ApplyLayer, found: &Extracted) -> Result<(), 
         Err(Refusal::BlobDigest)
     } else if found.diff_id != asked.diff_id {
         Err(Refusal::LayerDigest)
-    } else if ChainId::of(parent, found.diff_id) != asked.volume {
+    } else if asked.volume.is_unwrapped(parent, found.diff_id).is_none() {
         Err(Refusal::ChainDigest)
     } else {
         Ok(())

@@ -15,7 +15,7 @@
 //! | `member` | what headers and extension headers claim together |
 //! | `walk` | from member to member, to the very end |
 //! | [`Content`] | one file's data on its way to a [`Visitor`] |
-//! | [`scan`] | a walk that keeps nothing but figures |
+//! | [`scan`] | a walk that keeps nothing but figures, and where names lead |
 #![forbid(unsafe_code)]
 
 mod blob;
@@ -42,6 +42,6 @@ mod zstd;
 pub use content::{Chunk, Content};
 pub use decompress::Compression;
 pub use fault::{Cut, LayerFault, Refusal, Stop};
-pub use scan::{Scan, scan};
+pub use scan::{Position, Scan, scan};
 pub use supply::Work;
 pub use walk::{Summary, Visitor, read_layer, read_layer_ahead};

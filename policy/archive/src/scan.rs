@@ -1,19 +1,28 @@
 //! A walk that keeps nothing but figures: what the controller does before the helper is asked.
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
+mod names;
+
 use std::convert::Infallible;
-use std::hash::BuildHasher as _;
 use std::io::Read;
 
-use airlock_policy::entry::path::EntryPath;
 use airlock_policy::entry::{Entry, Kind};
 use airlock_policy::limit::ArchiveLimits;
-use airlock_policy::rule::Rule;
 
+use self::names::{Names, Untaken};
 use crate::content::Content;
-use crate::fault::{LayerFault, Stop};
+use crate::fault::{LayerFault, Refusal, Stop};
 use crate::walk::{Summary, Visitor, read_layer};
+
+/// Where a layer lies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Position {
+    /// It is a root filesystem all by itself.
+    Alone,
+    /// It is the lowest of several: it has nothing below it.
+    Lowest,
+    /// It lies on others, and its names may lead to what is there.
+    Upper,
+}
 
 /// What a scan found out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,33 +37,41 @@ pub struct Scan {
     pub inodes: u64,
     /// Whether the layer holds whiteouts or opaque directories.
     pub has_whiteouts: bool,
-    /// Whether every entry but the root lies in the one top-level directory `rootfs`.
-    pub is_rootfs_only: bool,
+    /// Whether it is a root filesystem that is to be unwrapped: every entry lies in the one
+    /// directory `rootfs`. Only a layer that lies [alone](Position::Alone) is.
+    pub is_wrapped: bool,
 }
 
 /// Reads a layer to its very end, checks all that can be checked without a filesystem, and keeps
 /// figures only.
 ///
-/// In the `first` layer of an image, which has nothing below it, a hard link must name an earlier
-/// entry ([`Rule::LinkMissing`]). Where symbolic links among the parents leave that open, and in
-/// all other layers, the worker decides.
+/// A layer with nothing below it names in its links and parents only what it holds itself
+/// ([`Rule::LinkMissing`](airlock_policy::rule::Rule::LinkMissing),
+/// [`Rule::LinkParent`](airlock_policy::rule::Rule::LinkParent)), so that is checked here, as long as
+/// it has no more names than an honest layer. In an upper layer the worker finds it out.
 pub fn scan<R: Read>(
     blob: R,
     limits: &ArchiveLimits,
-    first: bool,
+    position: Position,
 ) -> Result<Scan, LayerFault<Infallible>> {
     let mut scanner = Scanner {
-        names: first.then(Names::default),
+        names: (position != Position::Upper).then(Names::new),
+        may_be_wrapped: position == Position::Alone,
+        in_wrapper: false,
+        if_wrapped: None,
         pool_bytes: 0,
         inodes: 0,
         has_whiteouts: false,
-        in_rootfs: 0,
-        elsewhere: 0,
     };
     let summary = read_layer(blob, limits, &mut scanner)?;
-    let Scanner { names: _, pool_bytes, inodes, has_whiteouts, in_rootfs, elsewhere } = scanner;
-    let is_rootfs_only = in_rootfs > 0 && elsewhere == 0;
-    Ok(Scan { summary, pool_bytes, inodes, has_whiteouts, is_rootfs_only })
+    let Scanner {
+        may_be_wrapped, in_wrapper, if_wrapped, pool_bytes, inodes, has_whiteouts, ..
+    } = scanner;
+    let is_wrapped = may_be_wrapped && in_wrapper;
+    match if_wrapped {
+        Some(refusal) if is_wrapped => Err(LayerFault::Refused(refusal)),
+        Some(_) | None => Ok(Scan { summary, pool_bytes, inodes, has_whiteouts, is_wrapped }),
+    }
 }
 
 /// The size of a filesystem block of a volume, in bytes.
@@ -63,32 +80,62 @@ const FILESYSTEM_BLOCK: u64 = 4096;
 const INLINE_LINK: usize = 59;
 
 struct Scanner {
+    /// `None` where the worker finds out what names lead to.
     names: Option<Names>,
+    /// Whether every entry so far lies in a wrapper, as far as there was one.
+    may_be_wrapped: bool,
+    in_wrapper: bool,
+    /// What is refused if all that is still to come lies in the wrapper too.
+    if_wrapped: Option<Refusal>,
     pool_bytes: u64,
     inodes: u64,
     has_whiteouts: bool,
-    in_rootfs: u64,
-    elsewhere: u64,
 }
 
 impl Visitor for Scanner {
     type Error = Infallible;
 
     fn entry(&mut self, entry: &Entry, _: &mut Content<'_>) -> Result<(), Stop<Infallible>> {
-        if let Some(names) = &mut self.names {
-            names.add(entry).map_err(Stop::Refuse)?;
-        }
         self.count_space(entry);
-        match entry.path.components().next() {
-            None => {}
-            Some(b"rootfs") => self.in_rootfs = self.in_rootfs.saturating_add(1),
-            Some(_) => self.elsewhere = self.elsewhere.saturating_add(1),
+        if self.may_be_wrapped {
+            match entry.unwrapped() {
+                Ok(Some(inside)) => {
+                    self.in_wrapper = true;
+                    return self.name(&inside, entry);
+                }
+                Ok(None) => return Ok(()),
+                Err(_outside) => self.find_unwrapped(),
+            }
         }
-        Ok(())
+        self.name(entry, entry)
     }
 }
 
 impl Scanner {
+    /// Takes in an entry as it will be in the volume.
+    fn name(&mut self, entry: &Entry, said: &Entry) -> Result<(), Stop<Infallible>> {
+        let Some(names) = &mut self.names else { return Ok(()) };
+        match names.add(entry) {
+            Ok(()) => return Ok(()),
+            Err(Untaken::Refused(rule)) if self.may_be_wrapped && names.leant_on_root() => {
+                let (entry, name) = (Some(said.index), said.path.as_bytes().into());
+                self.if_wrapped = Some(Refusal { rule, entry, name });
+            }
+            Err(Untaken::Refused(rule)) => return Err(Stop::Refuse(rule)),
+            Err(Untaken::Lost) => {}
+        }
+        self.names = None;
+        Ok(())
+    }
+
+    /// An entry lies outside: what was taken for the root is a directory in it.
+    fn find_unwrapped(&mut self) {
+        self.may_be_wrapped = false;
+        if self.in_wrapper {
+            self.names = self.names.take().and_then(Names::wrapped);
+        }
+    }
+
     fn count_space(&mut self, entry: &Entry) {
         let (inodes, blocks) = match &entry.kind {
             Kind::File { size, sparse: None } => (1, size.div_ceil(FILESYSTEM_BLOCK)),
@@ -113,56 +160,6 @@ impl Scanner {
         let bytes = blocks.saturating_add(attributes).saturating_mul(FILESYSTEM_BLOCK);
         self.inodes = self.inodes.saturating_add(inodes);
         self.pool_bytes = self.pool_bytes.saturating_add(bytes);
-    }
-}
-
-/// What the names so far stand for, by keyed hashes: an attacker who does not know the key cannot
-/// make two names meet, and a million entries take megabytes whatever their names' length.
-#[derive(Default)]
-struct Names {
-    key: RandomState,
-    kinds: HashMap<u64, Named>,
-    /// Whether an entry lies below a symbolic link: then it has a second name that is not known.
-    has_aliases: bool,
-}
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Named {
-    Directory,
-    Symlink,
-    Other,
-}
-
-impl Names {
-    fn add(&mut self, entry: &Entry) -> Result<(), Rule> {
-        self.has_aliases |= self.is_below_symlink(&entry.path);
-        let named = match &entry.kind {
-            Kind::Directory => Named::Directory,
-            Kind::Symlink { .. } => Named::Symlink,
-            Kind::File { .. } | Kind::Fifo => Named::Other,
-            Kind::Hardlink { target } => self.target(target)?,
-            Kind::Whiteout { .. } | Kind::OpaqueDirectory { .. } => return Ok(()),
-        };
-        self.kinds.insert(self.hash(entry.path.as_bytes()), named);
-        Ok(())
-    }
-
-    fn target(&self, target: &EntryPath) -> Result<Named, Rule> {
-        match self.kinds.get(&self.hash(target.as_bytes())) {
-            Some(Named::Directory) => Err(Rule::LinkMissing),
-            Some(named) => Ok(*named),
-            None if self.has_aliases || self.is_below_symlink(target) => Ok(Named::Other),
-            None => Err(Rule::LinkMissing),
-        }
-    }
-
-    fn is_below_symlink(&self, path: &EntryPath) -> bool {
-        path.ancestors()
-            .any(|ancestor| self.kinds.get(&self.hash(ancestor)) == Some(&Named::Symlink))
-    }
-
-    fn hash(&self, name: &[u8]) -> u64 {
-        self.key.hash_one(name)
     }
 }
 

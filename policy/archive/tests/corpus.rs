@@ -19,7 +19,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use airlock_archive::{Content, LayerFault, Stop, Summary, Visitor, read_layer, scan};
+use airlock_archive::{Content, LayerFault, Position, Stop, Summary, Visitor, read_layer, scan};
 use airlock_policy::digest::Digest;
 use airlock_policy::entry::{Entry, Kind};
 use airlock_policy::limit::ArchiveLimits;
@@ -95,7 +95,7 @@ fn manifest(folder: &Path) -> Vec<Case> {
 fn judge(case: &Case, blob: &[u8]) -> (Result<Summary, String>, Vec<String>) {
     let limits = ArchiveLimits::default();
     let started = Instant::now();
-    let scanned = scan(blob, &limits, true);
+    let scanned = scan(blob, &limits, Position::Alone);
     let mut faults = Vec::new();
     if started.elapsed() > Duration::from_secs(10) {
         faults.push(format!("took {:?}", started.elapsed()));

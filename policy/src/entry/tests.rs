@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn claim<'a>(name: &'a str, kind: ClaimedKind<'a>) -> Claim<'a> {
+pub(super) fn claim<'a>(name: &'a str, kind: ClaimedKind<'a>) -> Claim<'a> {
     Claim {
         name: name.as_bytes(),
         kind,
@@ -18,7 +18,7 @@ fn claim<'a>(name: &'a str, kind: ClaimedKind<'a>) -> Claim<'a> {
     }
 }
 
-fn verdict(claim: Claim<'_>) -> Result<Entry, Rule> {
+pub(super) fn verdict(claim: Claim<'_>) -> Result<Entry, Rule> {
     judge(0, claim, &ArchiveLimits::default())
 }
 

@@ -166,10 +166,10 @@ pub(super) fn errand(errand: &Errand, envelope: &Envelope) -> [u8; MESSAGE] {
         Errand::OpenPool { create } => writer.bytes(&[u8::from(*create)]),
         Errand::CheckPool | Errand::ExchangeLedger => {}
         Errand::Format { device } | Errand::Grow { device } => writer.device(*device),
-        Errand::Extract { device, blob, below } => {
+        Errand::Extract { device, blob, below, unwrap } => {
             writer.device(*device);
             writer.bytes(blob.0.as_bytes());
-            writer.bytes(&[u8::from(below.is_some())]);
+            writer.bytes(&[u8::from(*unwrap), u8::from(below.is_some())]);
             if let Some(Manifest { thin, tree }) = below {
                 writer.u32((*thin).into());
                 writer.bytes(tree.0.as_bytes());
@@ -209,6 +209,7 @@ pub(super) fn read_errand(message: &[u8]) -> Result<(Envelope, Errand), Malforme
         4 => Errand::Extract {
             device: reader.device()?,
             blob: BlobDigest(reader.digest()?),
+            unwrap: reader.u8()? != 0,
             below: if reader.u8()? == 0 { None } else { Some(reader.manifest()?) },
         },
         5 => Errand::Cancel { errand: reader.u64()? },
@@ -353,13 +354,14 @@ mod tests {
         let device = ThinDevice { thin: ThinId::try_from(0xff_ffff).unwrap(), minor: u32::MAX };
         let name: SnapshotName = "a".repeat(128).parse().unwrap();
         let manifest = Manifest { thin: ThinId::BASE, tree: TreeDigest(Digest::of(b"t")) };
+        let blob = BlobDigest(Digest::of(b"x"));
         vec![
             Errand::OpenPool { create: true },
             Errand::OpenPool { create: false },
             Errand::CheckPool,
             Errand::Format { device },
-            Errand::Extract { device, blob: BlobDigest(Digest::of(b"x")), below: None },
-            Errand::Extract { device, blob: BlobDigest(Digest::of(b"x")), below: Some(manifest) },
+            Errand::Extract { device, blob, below: None, unwrap: true },
+            Errand::Extract { device, blob, below: Some(manifest), unwrap: false },
             Errand::Verify { device, tree: manifest.tree },
             Errand::Forget { thin: device.thin },
             Errand::Cancel { errand: u64::MAX },

@@ -276,6 +276,10 @@ pub struct ImageView {
     pub file_bytes: Option<u64>,
     /// Its layers, lowest first.
     pub layers: Vec<LayerView>,
+    /// Whether all of it lay in one directory `rootfs`, which is taken for the root.
+    pub unwrapped: bool,
+    /// The digest of the whole tree, once it is unpacked.
+    pub tree: Option<TreeDigest>,
     /// Its active snapshots.
     pub snapshots: Vec<SnapshotName>,
     /// When it was first fetched.
@@ -334,6 +338,20 @@ pub enum Finding {
         what: Difference,
         /// The first entry that does, for the eye only.
         path: ShownPath,
+    },
+    /// The volume is what the helper's ledger says, and the database says otherwise.
+    OtherTree {
+        /// The digest of the whole tree, as it is on record.
+        recorded: TreeDigest,
+        /// As it was read.
+        found: TreeDigest,
+    },
+    /// The volume is what was extracted, and a blob is not what was fetched.
+    Damaged {
+        /// The blob.
+        blob: BlobDigest,
+        /// The digest of what lies in its place; `None` where nothing does.
+        found: Option<BlobDigest>,
     },
 }
 

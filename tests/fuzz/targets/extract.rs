@@ -6,13 +6,15 @@
 #![no_main]
 
 use std::cell::RefCell;
+use std::os::fd::AsFd as _;
 
-use airlock_archive::{LayerFault, scan};
+use airlock_archive::{LayerFault, Position, scan};
 use airlock_dm_launcher::errand::Desk;
+use airlock_dm_launcher::errand::extract::Input;
 use airlock_fuzz::seeds;
 use airlock_policy::errand::Answer;
 use airlock_policy::helper_config::HelperConfig;
-use airlock_tests::extraction::{Template, desk, measured};
+use airlock_tests::extraction::{Template, desk, input, measured_with};
 use airlock_tests::hostile::archive::{
     Member, device, directory, file, hardlink, long, member, pax, symlink, tar,
 };
@@ -44,12 +46,15 @@ fuzz_target!(init: { seeds(make); }, |data: &[u8]| {
 fn run(data: &[u8], stage: &Stage) {
     let Stage { desk, template, canary } = stage;
     let [how, data @ ..] = data else { return };
+    // Some are root filesystems with a directory around them.
+    let wrapped = how & 0x40 != 0;
+    let top = if wrapped { "rootfs/" } else { "" };
     let members: Vec<Member> = data
         .as_chunks::<4>()
         .0
         .iter()
         .take(40)
-        .flat_map(|entry| entry_of(*entry, canary.name()))
+        .flat_map(|entry| entry_of(*entry, canary.name(), top))
         .collect();
     // Some archives are two layers.
     let split = if how % 4 == 0 { members.len() / 2 } else { 0 };
@@ -59,8 +64,13 @@ fn run(data: &[u8], stage: &Stage) {
             continue;
         }
         let blob = tar(layer);
-        let scanned = scan(&blob[..], &desk.config.limits.archive(), number == 0 || split == 0);
-        let extraction = measured(desk, &volume, &stored(&blob));
+        let is_alone = number == 0 || split == 0;
+        let position = if is_alone { Position::Alone } else { Position::Upper };
+        let scanned = scan(&blob[..], &desk.config.limits.archive(), position);
+        let unwrap = scanned.as_ref().is_ok_and(|scan| scan.is_wrapped);
+        let file = stored(&blob);
+        let input = Input { unwrap, ..input(file.as_fd()) };
+        let extraction = measured_with(desk, &volume, input);
         assert!(canary.is_unchanged(), "THE HOST WAS CHANGED");
         assert!(extraction.peak_rss_kib < MEMORY, "{} KiB", extraction.peak_rss_kib);
         match (scanned, extraction.answer) {
@@ -73,9 +83,16 @@ fn run(data: &[u8], stage: &Stage) {
             {
                 return;
             }
-            // What needs a filesystem to be known; the worker then reads no further.
+            // What only the volume tells; the worker then reads no further.
             (_, Answer::Refused { rule, .. })
-                if rule.code().starts_with("link.") || rule.code() == "name.depth" =>
+                if !is_alone && rule.code().starts_with("link.")
+                    || rule.code() == "name.depth" =>
+            {
+                return;
+            }
+            // Links lead elsewhere in what would be unwrapped.
+            (Err(LayerFault::Refused(refusal)), _)
+                if wrapped && refusal.rule.code().starts_with("link.") =>
             {
                 return;
             }
@@ -85,7 +102,7 @@ fn run(data: &[u8], stage: &Stage) {
     volume.mounted(|root| list(root).unwrap());
 }
 
-fn entry_of([kind, name, target, flags]: [u8; 4], canary: &str) -> Vec<Member> {
+fn entry_of([kind, name, target, flags]: [u8; 4], canary: &str, top: &str) -> Vec<Member> {
     let component = |bits: u8| ["a", "b", "c", "file"][usize::from(bits & 3)];
     let mut parts: Vec<&str> =
         (0..=name % 3).map(|level| component(name >> (2 + 2 * level))).collect();
@@ -97,7 +114,7 @@ fn entry_of([kind, name, target, flags]: [u8; 4], canary: &str) -> Vec<Member> {
         parts.pop();
         parts.push(".wh..wh..opq");
     }
-    let mut path = parts.join("/");
+    let mut path = format!("{top}{}", parts.join("/"));
     match flags {
         255 => path.insert(0, '/'),
         254 => path.insert_str(0, "../"),
@@ -135,12 +152,13 @@ fn entry_of([kind, name, target, flags]: [u8; 4], canary: &str) -> Vec<Member> {
     ];
     let target = targets[usize::from(target) % targets.len()];
     let mode = [0o644, 0o755, 0o777, 0o4755, 0o2775, 0o1777, 0, 0o600][usize::from(flags & 7)];
-    let link =
-        |link: fn(&str, &str) -> Member| vec![long(b'K', target.as_bytes()), link(&path, "")];
+    let link = |link: fn(&str, &str) -> Member, target: &str| {
+        vec![long(b'K', target.as_bytes()), link(&path, "")]
+    };
     let mut members = match kind % 16 {
         0..=2 => vec![directory(&path)],
-        3..=5 => link(symlink),
-        6 | 7 => link(hardlink),
+        3..=5 => link(symlink, target),
+        6 | 7 => link(hardlink, &format!("{top}{target}")),
         8 | 9 => vec![file(&path, "")],
         10 => vec![member(&path, b'6', b"")],
         11 => vec![device(&path, b'3', 0, 0)],

@@ -69,7 +69,8 @@ fn errands(data: &[u8]) -> Vec<Errand> {
         let blob = BlobDigest(Digest::from_bytes(at(data, 49)));
         let tree = TreeDigest(Digest::from_bytes(at(data, 81)));
         for below in [None, Some(Manifest { thin, tree })] {
-            errands.push(Errand::Extract { device, blob, below });
+            let unwrap = below.is_none();
+            errands.push(Errand::Extract { device, blob, below, unwrap });
         }
         errands.extend([Errand::Verify { device, tree }, Errand::Forget { thin }]);
         errands.push(Errand::Grow { device });
@@ -112,7 +113,8 @@ fn make() -> Vec<Vec<u8>> {
     }
     let orders = [None, Some(TreeDigest(Digest::of(b"below")))].map(|below| {
         let (envelope, limits) = (envelope.clone(), ArchiveLimits::default());
-        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20, below })
+        let unwrap = below.is_none();
+        Job::Extract(ExtractOrder { envelope, limits, memory: 512 << 20, below, unwrap })
     });
     for job in [Job::HoldNamespace, Job::Format, Job::Check].into_iter().chain(orders) {
         seeds.push(job.arguments()[1..].join("\n").into_bytes());

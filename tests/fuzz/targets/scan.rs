@@ -5,7 +5,9 @@
 use std::convert::Infallible;
 use std::io::Read;
 
-use airlock_archive::{Content, LayerFault, Stop, Summary, Visitor, read_layer, scan};
+use airlock_archive::{
+    Content, LayerFault, Position, Stop, Summary, Visitor, read_layer, scan,
+};
 use airlock_fuzz::seeds;
 use airlock_policy::entry::{Entry, Kind};
 use airlock_policy::limit::ArchiveLimits;
@@ -31,15 +33,16 @@ fuzz_target!(init: { seeds(make); }, |data: &[u8]| {
         ratio_from_bytes: 1 << 20,
         ..ArchiveLimits::default()
     };
-    let scanned = scan(&blob[..], &limits, true).map(|scan| scan.summary);
-    let lower = scan(Pieces(&blob, 1 + usize::from(*how)), &limits, false).map(|s| s.summary);
+    let scanned = scan(&blob[..], &limits, Position::Alone).map(|scan| scan.summary);
+    let pieces = Pieces(&blob, 1 + usize::from(*how));
+    let upper = scan(pieces, &limits, Position::Upper).map(|scan| scan.summary);
     let read = read_layer(Pieces(&blob, 4093), &limits, &mut Reader);
     let read_again = read_layer(Pieces(&blob, 1 + usize::from(*how) * 7), &limits, &mut Reader);
     let read = verdict(read);
     alike(&verdict(read_again), &read);
-    alike(&verdict(lower), &read);
+    alike(&verdict(upper), &read);
     let scanned = verdict(scanned);
-    // In a lowest layer more is known of hard links.
+    // Of a layer that lies alone it is known where its names lead.
     if !matches!(scanned, Err((rule, _)) if rule.starts_with("link.")) {
         alike(&scanned, &read);
     }

@@ -82,7 +82,12 @@ fn errands() -> Vec<(&'static str, Errand)> {
         ("format of a stranger", Errand::Format { device }),
         (
             "extract into a stranger",
-            Errand::Extract { device, blob: BlobDigest(Digest::of(b"")), below: None },
+            Errand::Extract {
+                device,
+                blob: BlobDigest(Digest::of(b"")),
+                below: None,
+                unwrap: false,
+            },
         ),
         ("publish of a stranger", Errand::Publish { device, name: name.clone() }),
         ("unpublish of nothing", Errand::Unpublish { name }),

@@ -11,15 +11,17 @@
 )]
 
 use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
-use airlock_archive::{LayerFault, scan};
+use airlock_archive::{LayerFault, Position, scan};
 use airlock_dm_launcher::errand::Desk;
+use airlock_dm_launcher::errand::extract::Input;
 use airlock_policy::errand::Answer;
 use airlock_policy::helper_config::HelperConfig;
-use airlock_tests::extraction::{Measured, Template, desk, measured};
+use airlock_tests::extraction::{Measured, Template, desk, input, measured_with};
 use serde_json::{Value, json};
 
 const HELP: &str = "\
@@ -41,7 +43,8 @@ only; no thin pool is used.
   rule, entry   the code of the rule that was broken, and the number of the entry, from 0
   scan          what the controller's scan says: accepted, or a rule's code
   entries, bytes  how many entries, and the bytes of the files they make, holes included
-  tree_digest   null as yet
+  unwrapped     whether all of it lay in one directory `rootfs`, which was taken for the root
+  tree_digest   of the whole tree, of what `verify` compares
   seconds, peak_rss_kib  of the worker alone; the peak as it was last seen, at most 1 ms before
                 its end
 ";
@@ -120,13 +123,15 @@ fn tried(
         }
     };
     let limits = desk.config.limits.archive();
-    let scanned = match scan(File::open(path).unwrap(), &limits, !is_layer) {
-        Ok(_) => "accepted".to_owned(),
-        Err(LayerFault::Refused(refusal)) => refusal.rule.code().to_owned(),
-        Err(other) => other.to_string(),
+    let position = if is_layer { Position::Upper } else { Position::Alone };
+    let (scanned, unwrap) = match scan(File::open(path).unwrap(), &limits, position) {
+        Ok(scan) => ("accepted".to_owned(), scan.is_wrapped),
+        Err(LayerFault::Refused(refusal)) => (refusal.rule.code().to_owned(), false),
+        Err(other) => (other.to_string(), false),
     };
     let volume = template.volume();
-    let Measured { answer, time, peak_rss_kib } = measured(desk, &volume, &file);
+    let input = Input { unwrap, ..input(file.as_fd()) };
+    let Measured { answer, time, peak_rss_kib } = measured_with(desk, &volume, input);
     let mut said = match answer {
         Answer::Extracted(extracted) => {
             if let Some(folder) = keep {
@@ -136,6 +141,8 @@ fn tried(
                 "verdict": "accepted",
                 "entries": extracted.progress.entries,
                 "bytes": extracted.file_bytes,
+                "unwrapped": unwrap,
+                "tree_digest": extracted.tree.to_string(),
             })
         }
         Answer::Refused { rule, entry } => {
@@ -163,7 +170,7 @@ fn tried(
 fn line(path: &Path, said: &Value) -> Value {
     let mut line = json!({
         "file": path.to_string_lossy(), "verdict": null, "rule": null, "entry": null,
-        "entries": null, "bytes": null, "tree_digest": null, "seconds": null,
+        "entries": null, "bytes": null, "unwrapped": null, "tree_digest": null, "seconds": null,
         "peak_rss_kib": null, "scan": null,
     });
     for (key, value) in said.as_object().into_iter().flatten() {

@@ -6,6 +6,7 @@ mod limits;
 mod links;
 mod names;
 mod whiteouts;
+mod wrapped;
 
 use super::Case;
 
@@ -16,6 +17,7 @@ pub fn all(canary: &str) -> Vec<Case> {
     cases.extend(kinds::cases());
     cases.extend(links::cases(canary));
     cases.extend(whiteouts::cases(canary));
+    cases.extend(wrapped::cases(canary));
     cases.extend(format::cases());
     cases.extend(limits::cases());
     cases

@@ -5,17 +5,19 @@
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use airlock_archive::{LayerFault, Scan, scan};
+use airlock_archive::{LayerFault, Position, Scan, scan};
 use airlock_dm_launcher::errand::Desk;
+use airlock_dm_launcher::errand::extract::Input;
 use airlock_policy::errand::Answer;
 use airlock_policy::rule::Rule;
 
 use super::{Case, End};
-use crate::extraction::{Measured, Template, measured};
+use crate::extraction::{Measured, Template, input, measured, measured_with};
 use crate::loopback::Loop;
 use crate::tree::list;
 
@@ -98,7 +100,8 @@ pub fn run(case: &Case, desk: &mut Desk, template: &Template, canary: &Canary) -
             outcome.faults.push(format!("the layer below: {laid:?}"));
         }
     }
-    let (scanned, answer) = both(&case.blob, case.below.is_none(), desk, &volume, &mut outcome);
+    let how = (case.below.is_none(), case.unwrap);
+    let (scanned, answer) = both(&case.blob, how, desk, &volume, &mut outcome);
     outcome.said = format!("{answer:?}");
     judge(case, &scanned, &answer, &volume, &mut outcome.faults);
     if !canary.is_unchanged() {
@@ -109,18 +112,23 @@ pub fn run(case: &Case, desk: &mut Desk, template: &Template, canary: &Canary) -
 
 type Scanned = Result<Scan, LayerFault<Infallible>>;
 
-/// Scans and extracts, and notes what it took.
+/// Scans and extracts, and notes what it took. It is unwrapped where the scan says so, as the
+/// controller would have it, or where that is claimed.
 pub(super) fn both(
     blob: &[u8],
-    is_first: bool,
+    (is_first, claimed): (bool, bool),
     desk: &Desk,
     volume: &Loop,
     outcome: &mut Outcome,
 ) -> (Scanned, Answer) {
     let begin = Instant::now();
-    let scanned = scan(blob, &desk.config.limits.archive(), is_first);
+    let position = if is_first { Position::Alone } else { Position::Upper };
+    let scanned = scan(blob, &desk.config.limits.archive(), position);
     let scan_time = begin.elapsed();
-    let Measured { answer, time, peak_rss_kib } = measured(desk, volume, &stored(blob));
+    let unwrap = claimed || scanned.as_ref().is_ok_and(|scan| scan.is_wrapped);
+    let file = stored(blob);
+    let input = Input { unwrap, ..input(file.as_fd()) };
+    let Measured { answer, time, peak_rss_kib } = measured_with(desk, volume, input);
     outcome.peak_rss_kib = peak_rss_kib;
     outcome.time = scan_time.max(time);
     if outcome.time > TIME {

@@ -85,6 +85,12 @@ fn image_page(pen: Pen, image: &ImageView) -> String {
         let (bytes, entries) = (amount::bytes(layer.blob_bytes), amount::count(layer.entries));
         label("layers", format!("{blob}  {bytes}, {entries} entries, volume {chain}"));
     }
+    if image.unwrapped {
+        label("root", "the directory rootfs of its tar, unwrapped".to_owned());
+    }
+    if let Some(tree) = image.tree {
+        label("tree", tree.to_string());
+    }
     label("fetched", moment::utc(image.created_at));
     label("used", moment::utc(image.used_at));
     let active: Vec<_> = image.snapshots.iter().map(SnapshotName::as_str).collect();

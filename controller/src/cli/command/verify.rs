@@ -1,4 +1,4 @@
-//! `verify`: reads the volumes of images again, a verdict a line.
+//! `verify`: reads the volumes and blobs of images again, a verdict a line.
 
 use airlock_protocol::control::{ErrorClass, Finding, ImageState, VerifyView};
 use serde::Serialize;
@@ -14,13 +14,15 @@ use crate::cli::pen::Sign;
 struct VerdictItem {
     image: String,
     digest: String,
-    /// `sound` or `differs`.
+    /// `sound`, `differs` (the volume) or `damaged` (a blob).
     verdict: &'static str,
-    /// The digest of the whole tree, where it is sound.
+    /// The digest of the whole tree, as it was read.
     tree: Option<String>,
     /// The first entry that differs, and how.
     path: Option<String>,
     difference: Option<&'static str>,
+    /// The blob that is damaged.
+    blob: Option<String>,
 }
 
 /// `verify IMAGE…` or `verify --all`
@@ -36,8 +38,7 @@ pub(crate) async fn verify(
     for image in images {
         match finished(&client, image).await.map_err(|error| client.failed(error)) {
             Ok(view) => {
-                if let Finding::Differs { .. } = view.finding {
-                    let failure = damaged(&client, &view);
+                if let Some(failure) = unsound(&client, &view) {
                     console.fail(&failure);
                     ends.push(failure.exit());
                 }
@@ -79,33 +80,60 @@ async fn finished(client: &Client, image: String) -> Result<VerifyView, NoAnswer
     }
 }
 
-fn damaged(client: &Client, view: &VerifyView) -> Failure {
+/// What is wrong; `None` if nothing is.
+fn unsound(client: &Client, view: &VerifyView) -> Option<Failure> {
     let VerifyView { name, digest, finding } = view;
-    let what = match finding {
-        Finding::Differs { what, path } => format!("the entry \"{path}\" {}", what.text()),
-        Finding::Running { .. } | Finding::Sound { .. } => String::new(),
+    let volume = |what: String| {
+        let what = format!("the volume of {name} is not what was extracted: {what}");
+        let remove = format!("airlock rm {}", digest.short());
+        let remedy = vec!["airlock snapshots".to_owned(), remove, "airlock pull SOURCE".to_owned()];
+        ("volume.differs", what, remedy)
     };
-    let message = format!("the volume of {name} is not what was extracted: {what}");
-    let mut damaged = fault("volume.differs", ErrorClass::Refused, message);
-    damaged.facts = vec![("digest".to_owned(), digest.to_string())];
-    damaged.remedy = vec![
-        "airlock snapshots".to_owned(),
-        format!("airlock rm {}", digest.short()),
-        "airlock pull SOURCE".to_owned(),
-    ];
-    Failure { request: Some(client.request.clone()), ..damaged.into() }
+    let (code, message, remedy) = match finding {
+        Finding::Running { .. } | Finding::Sound { .. } => return None,
+        Finding::Differs { what, path } => volume(format!("the entry \"{path}\" {}", what.text())),
+        Finding::OtherTree { recorded, found } => {
+            volume(format!("its tree is {found}, and {recorded} is on record"))
+        }
+        Finding::Damaged { blob, found } => {
+            let what = match found {
+                Some(found) => format!("is damaged on this machine's disk: it is {found} now"),
+                None => "is not on this machine's disk any more".to_owned(),
+            };
+            let message = format!("the blob {blob} of {name} {what}");
+            ("blob.damaged", message, vec!["airlock pull SOURCE".to_owned()])
+        }
+    };
+    let mut unsound = fault(code, ErrorClass::Refused, message);
+    unsound.facts = vec![("digest".to_owned(), digest.to_string())];
+    unsound.remedy = remedy;
+    Some(Failure { request: Some(client.request.clone()), ..unsound.into() })
 }
 
 impl From<VerifyView> for VerdictItem {
     fn from(view: VerifyView) -> Self {
         let VerifyView { name, digest, finding } = view;
-        let (verdict, tree, differs) = match finding {
-            Finding::Running { .. } => ("running", None, None),
-            Finding::Sound { tree } => ("sound", Some(tree.to_string()), None),
-            Finding::Differs { what, path } => ("differs", None, Some((path, what))),
+        let (mut tree, mut path, mut difference, mut damaged) = (None, None, None, None);
+        let verdict = match finding {
+            Finding::Running { .. } => "running",
+            Finding::Sound { tree: found } => {
+                tree = Some(found.to_string());
+                "sound"
+            }
+            Finding::Differs { what, path: at } => {
+                (path, difference) = (Some(at.to_string()), Some(what.text()));
+                "differs"
+            }
+            Finding::OtherTree { found, recorded: _ } => {
+                tree = Some(found.to_string());
+                "differs"
+            }
+            Finding::Damaged { blob, found: _ } => {
+                damaged = Some(blob.to_string());
+                "damaged"
+            }
         };
-        let (path, difference) =
-            differs.map(|(path, what)| (path.to_string(), what.text())).unzip();
-        Self { image: name, digest: digest.to_string(), verdict, tree, path, difference }
+        let digest = digest.to_string();
+        Self { image: name, digest, verdict, tree, path, difference, blob: damaged }
     }
 }

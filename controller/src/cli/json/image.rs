@@ -15,6 +15,10 @@ pub(crate) struct ImageItem {
     blob_bytes: u64,
     file_bytes: Option<u64>,
     layers: Vec<LayerItem>,
+    /// Whether all of it lay in `rootfs/`, which is taken for the root.
+    unwrapped: bool,
+    /// The digest of the whole tree, once it is unpacked.
+    tree: Option<String>,
     snapshots: Vec<String>,
     created_at: String,
     used_at: String,
@@ -31,6 +35,8 @@ impl From<ImageView> for ImageItem {
             blob_bytes,
             file_bytes,
             layers: view.layers.into_iter().map(Into::into).collect(),
+            unwrapped: view.unwrapped,
+            tree: view.tree.map(|tree| tree.to_string()),
             snapshots: view.snapshots.into_iter().map(String::from).collect(),
             created_at: moment::utc(view.created_at),
             used_at: moment::utc(view.used_at),

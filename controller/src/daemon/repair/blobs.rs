@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use airlock_archive::Position;
 use airlock_policy::digest::BlobDigest;
 use airlock_protocol::control::{ErrorClass, Fault, RepairLine, RepairOutcome};
 use tokio_util::sync::CancellationToken;
@@ -85,7 +86,7 @@ impl Daemon {
         };
         let (world, progress) = (self.world(), Arc::new(Progress::default()));
         // As a first layer; one that only makes sense above another is no image by itself.
-        let layer = Layer { blob: digest, is_first: true };
+        let layer = Layer { blob: digest, position: Position::Alone };
         let stop = CancellationToken::new();
         let scan = match world.blobs.scan(layer, world.limits, &progress, &stop).await {
             Ok(scan) => scan,
@@ -107,6 +108,7 @@ impl Daemon {
             mtime_ns: stat.mtime_ns,
             entries: scan.summary.entries,
             file_bytes: scan.summary.file_bytes,
+            wrapped: scan.is_wrapped,
         };
         let known = world.store.write(move |tx| {
             let known = image::blob(tx, digest)?.is_some();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use airlock_archive::Position;
 use airlock_policy::digest::BlobDigest;
 use airlock_policy::source::Source;
 use airlock_protocol::control::Fault;
@@ -23,13 +24,14 @@ pub(super) async fn validate(world: &World, step: &mut Step<'_, Download>) -> Ou
         // The same bytes came from elsewhere before.
         step.data.diff_id = Some(row.diff_id);
         (step.data.entries, step.data.file_bytes) = (row.entries, row.file_bytes);
+        step.data.wrapped = row.wrapped;
         step.note = Some("validated before".to_owned());
         return Ok(DownloadEvent::Valid);
     }
     let bytes = step.data.seen.as_ref().map_or(0, |seen| seen.bytes);
     let progress = Arc::new(Progress::default());
     let (blobs, limits, told) = (world.blobs.clone(), world.limits, Arc::clone(&progress));
-    let layer = Layer { blob: digest, is_first: true };
+    let layer = Layer { blob: digest, position: Position::Alone };
     let cancel = step.cancel.clone();
     let scan = async move { blobs.scan(layer, limits, &told, &cancel).await };
     let live = Arc::clone(&step.live);
@@ -37,6 +39,7 @@ pub(super) async fn validate(world: &World, step: &mut Step<'_, Download>) -> Ou
     let scan = scan.map_err(|error| unfit(&error, &step.input.source, digest))?;
     step.data.diff_id = Some(scan.summary.diff_id);
     (step.data.entries, step.data.file_bytes) = (scan.summary.entries, scan.summary.file_bytes);
+    step.data.wrapped = scan.is_wrapped;
     step.note = Some(format!("{} entries", scan.summary.entries));
     Ok(DownloadEvent::Valid)
 }

@@ -1,11 +1,12 @@
 //! What is the same image, and what a name means.
 
+use airlock_policy::digest::ChainId;
 use airlock_protocol::control::{Activation, ErrorClass, Work};
 
 use super::{Host, run_of};
 use crate::flow::image_of;
 use crate::testing::fake::ids;
-use crate::testing::image::{gzip, rootfs};
+use crate::testing::image::{gzip, rootfs, wrapped};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_compressions_of_one_tar_are_two_images_and_one_volume() {
@@ -19,6 +20,23 @@ async fn two_compressions_of_one_tar_are_two_images_and_one_volume() {
     assert_eq!(host.helper.asked("extractions"), 1);
     assert_eq!(host.helper.state().volumes.len(), 1);
     assert_eq!(packed.device.as_deref(), Some("/dev/airlock/packed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_filesystem_with_a_directory_around_it_is_unwrapped_and_its_run_says_so() {
+    let host = Host::new();
+    let up = host.up();
+    let tar = wrapped("x");
+    let chain_id = ChainId::unwrapped(ids(&tar).1);
+    for name in ["a.tar", "b.tar"] {
+        let view = up.done(Work::Pull { source: host.file(name, &tar) }).await;
+        let note = view.stages[2].note.as_deref();
+        assert_eq!(note, Some("all of it is in rootfs, which is taken for the root"));
+        let volumes: Vec<_> = host.helper.state().volumes.keys().copied().collect();
+        assert_eq!(volumes, [chain_id]);
+    }
+    up.done(Work::Pull { source: host.file("c.tar", &rootfs("x")) }).await;
+    assert_eq!(host.helper.state().volumes.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

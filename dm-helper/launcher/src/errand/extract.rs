@@ -47,6 +47,8 @@ pub struct Input<'b> {
     pub new: OwnedFd,
     /// The manifest of the volume below, and the digest that it must have.
     pub below: Option<(OwnedFd, TreeDigest)>,
+    /// Whether the archive is unwrapped.
+    pub unwrap: bool,
 }
 
 /// Starts extracting a blob into the filesystem on a device. The mount is the worker's own: when it
@@ -58,12 +60,13 @@ pub fn start(
     envelope: &Envelope,
 ) -> Result<Worker, Failure> {
     let limits = &desk.config.limits;
-    let Input { blob, new, below } = input;
+    let Input { blob, new, below, unwrap } = input;
     let job = Job::Extract(ExtractOrder {
         envelope: envelope.clone(),
         limits: limits.archive(),
         memory: limits.worker_memory.0,
         below: below.as_ref().map(|(_, tree)| *tree),
+        unwrap,
     });
     let time = Duration::from_secs(limits.extract_seconds);
     let mut behind = vec![desk.user_namespace.as_fd(), new.as_fd()];

@@ -98,7 +98,10 @@ pub(crate) fn look() {
 }
 
 fn extract(scene: &Scene, device: ThinDevice) -> io::Result<()> {
-    asked(scene, &Errand::Extract { device, blob: BlobDigest(Digest::of(b"")), below: None })
+    asked(
+        scene,
+        &Errand::Extract { device, blob: BlobDigest(Digest::of(b"")), below: None, unwrap: false },
+    )
 }
 
 fn publish(scene: &Scene, device: ThinDevice) -> io::Result<()> {

@@ -22,7 +22,7 @@ fn refused(name: &'static str, attack: &'static str, members: &[Member], rule: R
 }
 
 fn no_parent(name: &'static str, attack: &'static str, members: &[Member]) -> Case {
-    Case::new(name, attack, tar(members), End::RefusedByWorker(Rule::LinkParent))
+    Case::new(name, attack, tar(members), End::Refused(Rule::LinkParent))
 }
 
 /// A link of any length, with the long link that it takes.
@@ -200,7 +200,7 @@ fn hard_links(canary: &str) -> Vec<Case> {
             "hard-link-through-links",
             through_links,
             tar(&[symlink("b", ".."), symlink("a", "b"), hardlink("h", "a/etc/passwd")]),
-            End::RefusedByWorker(Rule::LinkMissing),
+            End::Refused(Rule::LinkMissing),
         ),
         accepted(
             "hard-link-through-links-inside",

@@ -33,7 +33,7 @@ use airlock::flow::machines;
 use airlock::store::flow::{Move, NewFlow};
 use airlock::store::{Store, StoreFault, flow, image as images, now, run, snapshot, source};
 use airlock_protocol::PROTOCOL;
-use airlock_protocol::control::{ControlClient, Hello, ListAll, ListRuns};
+use airlock_protocol::control::{ControlClient, Hello, ListImages, ListRuns, ListSnapshots};
 use airlock_protocol::wire::transport;
 use fake::{FakeHelper, Pool};
 use rusqlite::{Connection, Transaction};
@@ -117,10 +117,8 @@ async fn lookups(store: &Store, state: &Path, lines: &mut Vec<Line>) {
         }),
         ("run, with its steps", |tx, n| {
             let id = fill::run_id(n % fill::RUNS);
-            let flows = run::flows(tx, &id)?;
-            let steps =
-                flows.iter().map(|id| flow::steps(tx, *id)).collect::<Result<Vec<_>, _>>()?;
-            Ok(run::find(tx, &id)?.is_some() && steps.iter().map(Vec::len).sum::<usize>() > 0)
+            let steps = flow::steps(tx, &id, true)?;
+            Ok(run::find(tx, &id)?.is_some() && !steps.is_empty())
         }),
     ];
     for (subject, question) in questions {
@@ -172,6 +170,7 @@ async fn transitions(store: &Store, state: &Path, lines: &mut Vec<Line>) {
             fault: None,
             started_at: now(),
             outcome: Some("the volume is here".to_owned()),
+            timings: Vec::new(),
             from,
         };
         let begun = Instant::now();
@@ -315,11 +314,12 @@ async fn pages(host: &Host, lines: &mut Vec<Line>) {
         let (mut times, mut after) = (Vec::new(), None);
         for _ in 0..PAGES {
             let begun = Instant::now();
-            let list = ListAll { after: after.clone() };
-            let runs = |all| ListRuns { all, after: after.clone() };
+            let runs = |all| ListRuns { all, after: after.clone(), ..ListRuns::default() };
+            let images = ListImages { after: after.clone(), ..ListImages::default() };
+            let snapshots = ListSnapshots { after: after.clone(), ..ListSnapshots::default() };
             let (count, next) = match subject {
-                "images" => of(client.images(context::current(), list).await),
-                "snapshots" => of(client.snapshots(context::current(), list).await),
+                "images" => of(client.images(context::current(), images).await),
+                "snapshots" => of(client.snapshots(context::current(), snapshots).await),
                 "all runs" => of(client.runs(context::current(), runs(true)).await),
                 _ => of(client.runs(context::current(), runs(false)).await),
             };

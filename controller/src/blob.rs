@@ -25,7 +25,7 @@ use rustix::fs::{Mode, OFlags};
 
 pub use self::fetch::{Fetched, Wanted};
 pub use self::partial::PartialId;
-pub use self::progress::{Figures, Progress};
+pub use self::progress::{Figures, Progress, Spent};
 pub use self::scan::{Layer, ScanFault};
 pub use self::sweep::Swept;
 use crate::config::Config;

@@ -81,8 +81,10 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Pull { sources } => wait(work::pull(session, sources)),
         Command::Activate { image, how } => wait(work::activate(session, image, how)),
         Command::Run { sources, how } => wait(work::run(session, sources, how)),
-        Command::Images(list) => wait(list::images(session, list)),
-        Command::Snapshots(list) => wait(list::snapshots(session, list)),
+        Command::Images { status, sort, list } => wait(list::images(session, status, sort, list)),
+        Command::Snapshots { status, sort, list } => {
+            wait(list::snapshots(session, status, sort, list))
+        }
         Command::Inspect { names } => wait(inspect::inspect(session, names)),
         Command::Deactivate { snapshots, if_exists } => {
             wait(remove::deactivate(session, snapshots, if_exists))
@@ -90,8 +92,8 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Rm { images, if_exists } => wait(remove::rm(session, images, if_exists)),
         Command::Verify { images, all } => wait(verify::verify(session, images, all)),
         Command::Pool { action } => wait(pool::pool(session, action)),
-        Command::Runs { action: Some(RunsAction::Show { run }), .. } => {
-            wait(runs::show(session, run))
+        Command::Runs { action: Some(RunsAction::Show { run, timing }), .. } => {
+            wait(runs::show(session, run, timing))
         }
         Command::Runs { action: Some(RunsAction::Watch { run }), .. } => {
             wait(runs::watch(session, run))
@@ -99,7 +101,10 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Runs { action: Some(RunsAction::Machines), .. } => {
             wait(machines::machines(session))
         }
-        Command::Runs { all, list, action: None } => wait(runs::list(session, all, list)),
+        Command::Runs { all, status, sort, list, action: None } => {
+            wait(runs::list(session, (all, status), sort, list))
+        }
+        Command::Retry { runs } => wait(work::retry(session, runs)),
         Command::Cancel { runs } => wait(remove::cancel(session, runs)),
         Command::Doctor { preflight: true, .. } => doctor::preflight(session),
         Command::Doctor { fix: true, dry_run, .. } => wait(doctor::fix(session, dry_run)),

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use airlock_protocol::control::{ErrorClass, Fault};
 
 pub use self::keys::{
-    AttemptsConfig, BackoffConfig, BackupConfig, Config, DeadlinesConfig, KEYS, Key, LimitsConfig,
-    LogConfig, QueuesConfig, S3Config,
+    AttemptsConfig, BackoffConfig, BackupConfig, Config, DeadlinesConfig, HistoryConfig, KEYS, Key,
+    LimitsConfig, LogConfig, QueuesConfig, S3Config,
 };
 pub use self::layers::{Layers, Origin};
 pub use self::timespan::{InvalidTimeSpan, TimeSpan};

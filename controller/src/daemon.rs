@@ -7,6 +7,7 @@
 mod backup;
 mod control;
 mod health;
+mod history;
 mod holders;
 mod images;
 mod lock;
@@ -167,11 +168,13 @@ impl Daemon {
     pub async fn serve(&self, listener: UnixListener) -> Result<(), Fault> {
         let keeper = tokio::spawn(self.clone().keep_in_order());
         let backups = tokio::spawn(self.clone().keep_backups());
+        let history = tokio::spawn(self.clone().keep_history());
         let accepting = tokio::spawn(self.clone().accept(listener));
         self.stop.cancelled().await;
         tell(&[NotifyState::Stopping]);
         end(keeper).await;
         end(backups).await;
+        end(history).await;
         let in_time = self.engine.drain(DRAIN).await;
         end(accepting).await;
         self.world().store.close_cleanly().await.map_err(|error| error.fault())?;

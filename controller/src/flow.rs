@@ -52,6 +52,7 @@ pub use rules::Settings;
 pub(crate) use submit::name_of;
 pub use submit::{Order, device_of, image_of};
 pub use unpack::Unpack;
+pub(crate) use view::cursor_of;
 
 /// What the flows work with.
 #[derive(Clone, Debug)]

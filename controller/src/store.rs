@@ -5,10 +5,12 @@
 //! unpacked was fetched, and a flow only moves as its machine's table says.
 
 pub mod backup;
+mod check;
 mod connection;
 pub mod epoch;
 mod fault;
 pub mod flow;
+pub mod history;
 pub mod image;
 pub mod migrate;
 pub mod reconcile;
@@ -20,14 +22,16 @@ pub mod unreadable;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use backup::{Backups, DAILY};
-use connection::{check, check_at_start, connect};
+use check::Check;
+use connection::connect;
 use epoch::Epoch;
 
+pub use check::Verdict;
 pub use epoch::Ending;
 pub use fault::StoreFault;
 
@@ -40,24 +44,47 @@ struct Inner {
     path: PathBuf,
     backups: Backups,
     was_unclean: bool,
+    check: Check,
     epoch: Epoch,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
 }
+
+/// How long a start waits for the check of a database that was not closed cleanly.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// And how long where it has to be changed first.
+const AS_LONG_AS_IT_TAKES: Duration = Duration::from_hours(24);
 
 /// Connections that are kept open for readers.
 const READERS: usize = 4;
 
 impl Store {
     /// Opens the database of a state directory: makes it, checks it after an unclean stop, backs
-    /// it up and migrates it, as it needs. Blocks.
+    /// it up and migrates it, as it needs. Blocks; a check that takes long goes on beside.
     pub fn open(state_dir: &Path, machines: &[Row]) -> Result<Self, StoreFault> {
+        Self::open_after(Some(PATIENCE), state_dir, machines)
+    }
+
+    fn open_after(
+        patience: Option<Duration>,
+        state_dir: &Path,
+        machines: &[Row],
+    ) -> Result<Self, StoreFault> {
         let path = file_of(state_dir);
         let mut writer = connect(&path, OpenFlags::SQLITE_OPEN_CREATE)?;
         let was_unclean = migrate::was_left_unclean(&writer)?;
+        let mut check = Check::unneeded();
         if was_unclean {
             tracing::warn!("the daemon did not stop cleanly: checking the database");
-            check_at_start(&writer)?;
+            check = Check::start(path.clone());
+            // What may be damaged is not changed into another shape.
+            let is_due = migrate::verified(&writer, migrate::ALL)? < migrate::ALL.len();
+            let patience = if is_due { Some(AS_LONG_AS_IT_TAKES) } else { patience };
+            let verdict = patience.map(|patience| check.wait(patience));
+            if let Some(Verdict::Damaged(why)) = verdict {
+                return Err(StoreFault::Damaged(why));
+            }
         }
         let backups = Backups::of(state_dir);
         migrate::run(&mut writer, migrate::ALL, &backups)?;
@@ -71,12 +98,17 @@ impl Store {
         set_clean(&tx, false)?;
         tx.commit()?;
         let (writer, readers) = (Mutex::new(writer), Mutex::default());
-        Ok(Self(Arc::new(Inner { path, backups, was_unclean, epoch, writer, readers })))
+        Ok(Self(Arc::new(Inner { path, backups, was_unclean, check, epoch, writer, readers })))
     }
 
     /// Whether the daemon before this one died instead of stopping.
     pub fn was_unclean(&self) -> bool {
         self.0.was_unclean
+    }
+
+    /// What is known of the database's soundness.
+    pub fn verdict(&self) -> Verdict {
+        self.0.check.verdict()
     }
 
     /// This start of the daemon.
@@ -93,6 +125,9 @@ impl Store {
     {
         let inner = Arc::clone(&self.0);
         let work = move || {
+            if let Verdict::Damaged(why) = inner.check.verdict() {
+                return Err(StoreFault::Damaged(why));
+            }
             let mut writer = lock(&inner.writer);
             let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             epoch::guard(&tx, inner.epoch.number)?;
@@ -128,19 +163,23 @@ impl Store {
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreFault::Interrupted))
     }
 
-    /// Notes that the daemon stops of its own will, so that the next start need not check.
+    /// Notes that the daemon stops of its own will, so that the next start need not check: unless
+    /// this one's check has not passed.
     pub async fn close_cleanly(&self) -> Result<(), StoreFault> {
-        let epoch = self.0.epoch.number;
+        let (epoch, verdict) = (self.0.epoch.number, self.verdict());
+        if matches!(verdict, Verdict::Damaged(_)) {
+            return Ok(());
+        }
         self.write(move |tx| {
             epoch::end(tx, epoch)?;
-            set_clean(tx, true)
+            set_clean(tx, verdict == Verdict::Sound)
         })
         .await
     }
 
     /// Looks through the whole database for damage.
     pub async fn check(&self) -> Result<(), StoreFault> {
-        self.read(|tx| check(tx)).await
+        self.read(|tx| connection::check(tx)).await
     }
 
     /// Makes the day's backup, and keeps the newest `keep` of them. Answers its file.
@@ -163,6 +202,12 @@ impl Store {
     /// new, or was restored. Then nothing is swept away until [`Store::settle`].
     pub async fn is_unsettled(&self) -> Result<bool, StoreFault> {
         self.read(|tx| Ok(meta(tx, RECORDS)?.as_deref() == Some(UNSETTLED))).await
+    }
+
+    /// Whether what is not on record may be taken for nobody's: the database is sound, and knows
+    /// all that is there.
+    pub async fn is_trusted(&self) -> Result<bool, StoreFault> {
+        Ok(self.verdict() == Verdict::Sound && !self.is_unsettled().await?)
     }
 
     /// Notes that the database knows all that is there.

@@ -19,7 +19,7 @@ mod tests {
 
     use airlock_policy::source::Source;
     use airlock_protocol::control::{
-        Activation, ControlClient, ImageState, ListAll, ListRuns, RunState, Submit, Work,
+        Activation, ControlClient, ImageState, ListImages, ListRuns, RunState, Submit, Work,
     };
     use airlock_protocol::reply::VolumeState;
     use airlock_protocol::wire::transport;
@@ -68,7 +68,7 @@ mod tests {
     }
 
     async fn all_done(client: &ControlClient, count: usize) -> bool {
-        let ask = ListRuns { all: true, after: None };
+        let ask = ListRuns { all: true, ..ListRuns::default() };
         let runs = client.runs(context::current(), ask).await.unwrap().unwrap().items;
         assert_eq!(runs.len(), count);
         for run in &runs {
@@ -135,7 +135,7 @@ mod tests {
             assert!(state.volumes.values().all(|volume| volume.state == VolumeState::Sealed));
         }
         assert_eq!(helper.asked("extractions"), 4, "nothing was extracted twice");
-        let ask = ListAll { after: None };
+        let ask = ListImages::default();
         let images = client.images(context::current(), ask).await.unwrap().unwrap().items;
         assert_eq!(images.len(), 4);
         assert!(images.iter().all(|image| image.state == ImageState::Active));

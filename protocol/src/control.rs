@@ -15,7 +15,8 @@ pub use machines::{MachineView, MachinesView, QueueView, Setting, StateRules};
 pub use view::{
     DaemonInfo, Finding, HealthLine, HealthState, ImageState, ImageView, InvalidRunId, LayerView,
     Listing, PoolView, RUN_DIGITS, RepairLine, RepairOutcome, Reused, RunId, RunKind, RunResult,
-    RunState, RunView, SnapshotView, StageState, StageView, StepRecord, VerifyView,
+    RunState, RunView, SnapshotView, StageState, StageView, StepRecord, SubStep, Timing,
+    VerifyView,
 };
 
 use airlock_policy::name::{RequestId, SnapshotName};
@@ -39,10 +40,12 @@ pub trait Control {
     async fn cancel(request: ShowRun) -> Result<RunView, Fault>;
     /// Says what holds for each state of each machine, and how busy it is.
     async fn machines(request: Ask) -> Result<MachinesView, Fault>;
+    /// Begins a run that failed or was cancelled again; answers the one that does it.
+    async fn retry(request: Retry) -> Result<RunView, Fault>;
     /// Lists images, by name.
-    async fn images(request: ListAll) -> Result<Listing<ImageView>, Fault>;
+    async fn images(request: ListImages) -> Result<Listing<ImageView>, Fault>;
     /// Lists snapshots, by name.
-    async fn snapshots(request: ListAll) -> Result<Listing<SnapshotView>, Fault>;
+    async fn snapshots(request: ListSnapshots) -> Result<Listing<SnapshotView>, Fault>;
     /// Shows one image, by name, source, or 12 or more hex digits of its digest.
     async fn image(request: Named) -> Result<ImageView, Fault>;
     /// Shows one snapshot.
@@ -174,20 +177,65 @@ pub struct ShowRun {
     pub run: RunId,
 }
 
-/// Asks for runs, a page at a time.
+/// Asks for a run to be begun again.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// The id of the operator's command.
+    pub request: RequestId,
+    /// The run that failed or was cancelled.
+    pub run: RunId,
+}
+
+/// Asks for runs, a page at a time.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListRuns {
     /// Whether runs that ended are listed too.
     pub all: bool,
+    /// Only those in this state, ended or not.
+    #[serde(default)]
+    pub status: Option<RunState>,
+    /// Only those whose source begins with this.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Only those submitted at this time or before, in Unix milliseconds.
+    #[serde(default)]
+    pub before: Option<i64>,
     /// [`Listing::next`] of the page before.
     pub after: Option<String>,
 }
 
-/// Asks for a list, a page at a time.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// Asks for images, a page at a time. A page of a list that is filtered may be empty and lead on.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct ListAll {
+pub struct ListImages {
+    /// Only those that are so far, and no further.
+    #[serde(default)]
+    pub status: Option<ImageState>,
+    /// Only those that came from a source that begins with this.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Only those used last at this time or before, in Unix milliseconds.
+    #[serde(default)]
+    pub before: Option<i64>,
+    /// [`Listing::next`] of the page before.
+    pub after: Option<String>,
+}
+
+/// Asks for snapshots, a page at a time. A page of a list that is filtered may be empty and lead on.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListSnapshots {
+    /// Only those whose device is there, or is not.
+    #[serde(default)]
+    pub mapped: Option<bool>,
+    /// Only those of an image that came from a source that begins with this.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Only those made at this time or before, in Unix milliseconds.
+    #[serde(default)]
+    pub before: Option<i64>,
     /// [`Listing::next`] of the page before.
     pub after: Option<String>,
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use airlock_policy::digest::{BlobDigest, Digest};
 use airlock_policy::source::Place;
@@ -54,6 +55,7 @@ impl Copy {
         let mut hasher = Sha256::new();
         let mut chunk = vec![0; CHUNK];
         let mut at = 0_u64;
+        let (begun, mut hashing) = (Instant::now(), Duration::ZERO);
         let mut reader = source.take(self.info.bytes.saturating_add(1));
         loop {
             if self.cancel.is_cancelled() {
@@ -66,13 +68,17 @@ impl Copy {
                 Err(e) => return Err(self.unreadable(e)),
             };
             let piece = chunk.get(..length).unwrap_or_default();
+            let from = Instant::now();
             hasher.update(piece);
+            hashing = hashing.saturating_add(from.elapsed());
             if let Some(target) = target {
                 target.write_all_at(piece, at).map_err(|e| self.disk("write the blob", e))?;
             }
             at = at.saturating_add(length as u64);
             self.progress.did(length);
         }
+        self.progress.hash.add(at, hashing);
+        self.progress.get.add(at, begun.elapsed().saturating_sub(hashing));
         if at != self.info.bytes {
             return Err(SourceFault::Changed { place: self.place.clone() });
         }

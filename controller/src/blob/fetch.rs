@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
 
 use airlock_policy::digest::{BlobDigest, Digest};
 use airlock_policy::size::ByteSize;
@@ -108,8 +109,9 @@ impl BlobStore {
             let place = place.clone();
             return Err(SourceFault::Digest { place, pinned, found: digest.0 });
         }
-        let store = self.clone();
+        let (store, begun) = (self.clone(), Instant::now());
         let finished = blocking(move || partial.finish(&store, digest)).await;
+        progress.flush.add(info.bytes, begun.elapsed());
         let stat = finished.map_err(|e| self.disk(place, "flush the blob", e))?;
         let fetched_bytes = progress.figures().fetched_bytes;
         Ok(Fetched { digest, bytes: info.bytes, fetched_bytes, stat })
@@ -126,11 +128,14 @@ impl BlobStore {
         transfer.progress.start(bytes.saturating_sub(missing_bytes), bytes);
         transfer.missing = Mutex::new(missing);
         let (finished, noted) = mpsc::channel();
-        let partial = Arc::clone(&transfer.partial);
+        let (partial, progress) = (Arc::clone(&transfer.partial), Arc::clone(&transfer.progress));
+        let told = Arc::clone(&progress);
         let keeper = tokio::task::spawn_blocking(move || {
-            Keeper { file: &partial.file, journal, bytes }.run(&noted)
+            Keeper { file: &partial.file, journal, bytes, progress: &told }.run(&noted)
         });
+        let begun = Instant::now();
         let outcome = transfer.run(finished).await;
+        progress.get.add(progress.figures().fetched_bytes, begun.elapsed());
         let digest = keeper.await.map_err(io::Error::other).flatten();
         outcome?;
         let digest = digest.map_err(|e| self.disk(&place, "hash and note the parts", e))?;

@@ -11,6 +11,7 @@ use airlock_policy::digest::{BlobDigest, Digest};
 use sha2::{Digest as _, Sha256};
 
 use super::journal::Journal;
+use super::progress::Progress;
 
 /// How much of a download a power cut may cost.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
@@ -21,6 +22,7 @@ pub(super) struct Keeper<'a> {
     pub(super) file: &'a File,
     pub(super) journal: Journal,
     pub(super) bytes: u64,
+    pub(super) progress: &'a Progress,
 }
 
 impl Keeper<'_> {
@@ -72,8 +74,11 @@ impl Keeper<'_> {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let begun = Instant::now();
         self.file.sync_data()?;
-        self.journal.synced()
+        let synced = self.journal.synced();
+        self.progress.flush.add(0, begun.elapsed());
+        synced
     }
 
     fn hash(&self, part: u64, hasher: &mut Sha256, chunk: &mut [u8]) -> io::Result<()> {
@@ -83,7 +88,9 @@ impl Keeper<'_> {
             let length = usize::try_from(end.saturating_sub(at)).unwrap_or(CHUNK).min(CHUNK);
             let Some(piece) = chunk.get_mut(..length) else { break };
             self.file.read_exact_at(piece, at)?;
+            let begun = Instant::now();
             hasher.update(piece);
+            self.progress.hash.add(length as u64, begun.elapsed());
             at = at.saturating_add(length as u64);
         }
         Ok(())

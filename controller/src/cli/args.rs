@@ -6,7 +6,7 @@ use std::time::Duration;
 use airlock_policy::name::SnapshotName;
 use airlock_policy::size::ByteSize;
 use airlock_policy::source::{InvalidSource, Source};
-use airlock_protocol::control::RunId;
+use airlock_protocol::control::{ImageState, RunId, RunState};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::help;
@@ -39,7 +39,7 @@ pub(crate) struct Global {
     #[arg(hide_possible_values = true, hide_default_value = true)]
     pub(crate) output: OutputFormat,
     /// Write nothing but results and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, hide_short_help = true)]
     pub(crate) quiet: bool,
     #[arg(help = "When to use colours; NO_COLOR and CLICOLOR_FORCE are obeyed")]
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
@@ -129,10 +129,28 @@ pub(crate) enum Command {
     },
     /// List images
     #[command(after_long_help = help::IMAGES)]
-    Images(ListArgs),
+    Images {
+        /// Only those that are so far, and no further
+        #[arg(long, value_enum, value_name = "STATE")]
+        status: Option<ImageStatus>,
+        /// What to sort by
+        #[arg(long, value_enum, value_name = "COLUMN", default_value = "name")]
+        sort: ImageSort,
+        #[command(flatten)]
+        list: ListArgs,
+    },
     /// List activated images
     #[command(after_long_help = help::SNAPSHOTS)]
-    Snapshots(ListArgs),
+    Snapshots {
+        /// Only those whose device is there, or is not
+        #[arg(long, value_enum, value_name = "STATE")]
+        status: Option<SnapshotStatus>,
+        /// What to sort by
+        #[arg(long, value_enum, value_name = "COLUMN", default_value = "name")]
+        sort: SnapshotSort,
+        #[command(flatten)]
+        list: ListArgs,
+    },
     /// Show images and snapshots in full
     #[command(after_long_help = help::INSPECT)]
     Inspect {
@@ -182,10 +200,23 @@ pub(crate) enum Command {
         /// List those that ended too
         #[arg(long)]
         all: bool,
+        /// Only those in this state, ended or not
+        #[arg(long, value_enum, value_name = "STATE")]
+        status: Option<RunStatus>,
+        /// What to sort by
+        #[arg(long, value_enum, value_name = "COLUMN", default_value = "age")]
+        sort: RunSort,
         #[command(flatten)]
         list: ListArgs,
         #[command(subcommand)]
         action: Option<RunsAction>,
+    },
+    /// Begin runs that failed or were cancelled again
+    #[command(after_long_help = help::RETRY)]
+    Retry {
+        /// The run
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<RunId>,
     },
     /// Cancel runs
     #[command(after_long_help = help::CANCEL)]
@@ -254,14 +285,133 @@ pub(crate) struct ActivationArgs {
 }
 
 /// How to list.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ListArgs {
+    #[arg(help = "Only those from a source that begins with this, such as s3://images/")]
+    #[arg(long, value_name = "START")]
+    pub(crate) source: Option<String>,
+    /// Only those that are older than this, such as 36h, 7d or 2w
+    #[arg(long, value_name = "AGE", value_parser = moment::parse_age)]
+    pub(crate) older_than: Option<Duration>,
+    /// Turn the order around
+    #[arg(long, hide_short_help = true)]
+    pub(crate) reverse: bool,
     /// Leave no column out, however narrow the terminal
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) wide: bool,
     /// Show times as ages, or exactly, in UTC
     #[arg(long, value_enum, value_name = "FORM", default_value = "age")]
     pub(crate) time: TimeForm,
+}
+
+impl ListArgs {
+    /// The time that what is listed is not younger than, in Unix milliseconds.
+    pub(crate) fn before(&self) -> Option<i64> {
+        let age = i64::try_from(self.older_than?.as_millis()).unwrap_or(i64::MAX);
+        Some(moment::now().saturating_sub(age))
+    }
+}
+
+/// A state of runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum RunStatus {
+    /// Waits for its turn.
+    Queued,
+    /// Goes on.
+    Running,
+    /// Waits before it tries again.
+    Waiting,
+    /// Came to its end.
+    Done,
+    /// Failed for good.
+    Failed,
+    /// Was cancelled.
+    Cancelled,
+    /// Could not be read, and was set aside.
+    Unreadable,
+}
+
+impl From<RunStatus> for RunState {
+    fn from(status: RunStatus) -> Self {
+        match status {
+            RunStatus::Queued => Self::Queued,
+            RunStatus::Running => Self::Running,
+            RunStatus::Waiting => Self::Waiting,
+            RunStatus::Done => Self::Done,
+            RunStatus::Failed => Self::Failed,
+            RunStatus::Cancelled => Self::Cancelled,
+            RunStatus::Unreadable => Self::Unreadable,
+        }
+    }
+}
+
+/// A state of images.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum ImageStatus {
+    /// Its blob is here.
+    Downloaded,
+    /// Its volume is sealed.
+    Unpacked,
+    /// It has a snapshot.
+    Active,
+}
+
+impl From<ImageStatus> for ImageState {
+    fn from(status: ImageStatus) -> Self {
+        match status {
+            ImageStatus::Downloaded => Self::Downloaded,
+            ImageStatus::Unpacked => Self::Unpacked,
+            ImageStatus::Active => Self::Active,
+        }
+    }
+}
+
+/// A state of snapshots.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum SnapshotStatus {
+    /// Its device is there.
+    Active,
+    /// It is not.
+    NoDevice,
+}
+
+/// What runs are sorted by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum RunSort {
+    /// Newest first.
+    Age,
+    /// By image, then newest first.
+    Image,
+    /// By state, then newest first.
+    State,
+    /// Longest first.
+    Took,
+}
+
+/// What images are sorted by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum ImageSort {
+    /// By name.
+    Name,
+    /// Largest first.
+    Size,
+    /// By state, then by name.
+    State,
+    /// Used last first.
+    Used,
+}
+
+/// What snapshots are sorted by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum SnapshotSort {
+    /// By name.
+    Name,
+    /// By image, then by name.
+    Image,
+    /// Largest first.
+    Size,
+    /// Newest first.
+    Age,
 }
 
 /// How times are shown in tables.
@@ -328,6 +478,9 @@ pub(crate) enum RunsAction {
     Show {
         /// The run
         run: RunId,
+        /// Show bytes and time of each part of each step, too
+        #[arg(long)]
+        timing: bool,
     },
     /// Watch a run to its end
     #[command(after_long_help = help::RUNS)]

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_protocol::control::{
-    Ask, ControlClient, DaemonInfo, Extend, Fault, HealthLine, Hello, ImageView, ListAll, ListRuns,
-    Listing, MachinesView, Named, OneSnapshot, PoolView, Repair, RepairLine, RunId, RunView,
-    ShowRun, SnapshotView, Submit, VerifyView, Watch, Work,
+    Ask, ControlClient, DaemonInfo, Extend, Fault, HealthLine, Hello, ImageView, ListImages,
+    ListRuns, ListSnapshots, Listing, MachinesView, Named, OneSnapshot, PoolView, Repair,
+    RepairLine, Retry, RunId, RunView, ShowRun, SnapshotView, Submit, VerifyView, Watch, Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use tarpc::client::RpcError;
@@ -108,6 +108,9 @@ impl Client {
         show_run(run: RunId) -> RunView = |_c| ShowRun { run }, Patience::AsAsked(QUESTION);
         /// Cancels a run.
         cancel(run: RunId) -> RunView = |_c| ShowRun { run }, Patience::AsAsked(QUESTION);
+        /// Begins a run that failed or was cancelled again.
+        retry(run: RunId) -> RunView
+            = |c| Retry { request: c.request.clone(), run }, Patience::AsAsked(QUESTION);
         /// What holds for each state of each machine, and how busy it is.
         machines() -> MachinesView = |c| c.ask(), Patience::AsAsked(QUESTION);
         /// One image.
@@ -140,26 +143,29 @@ impl Client {
             = |c| Repair { request: c.request.clone(), dry_run }, Patience::AsAsked(wire::MAX_DEADLINE);
     }
 
-    /// Every image.
-    pub(crate) async fn images(&self) -> Result<Vec<ImageView>, NoAnswer> {
+    /// Every image that is asked for.
+    pub(crate) async fn images(&self, asked: ListImages) -> Result<Vec<ImageView>, NoAnswer> {
         self.pages("images", async |control, context, after| {
-            control.images(context, ListAll { after }).await
+            control.images(context, ListImages { after, ..asked.clone() }).await
         })
         .await
     }
 
-    /// Every snapshot.
-    pub(crate) async fn snapshots(&self) -> Result<Vec<SnapshotView>, NoAnswer> {
+    /// Every snapshot that is asked for.
+    pub(crate) async fn snapshots(
+        &self,
+        asked: ListSnapshots,
+    ) -> Result<Vec<SnapshotView>, NoAnswer> {
         self.pages("snapshots", async |control, context, after| {
-            control.snapshots(context, ListAll { after }).await
+            control.snapshots(context, ListSnapshots { after, ..asked.clone() }).await
         })
         .await
     }
 
-    /// Every run that goes on, or every run.
-    pub(crate) async fn runs(&self, all: bool) -> Result<Vec<RunView>, NoAnswer> {
+    /// Every run that is asked for.
+    pub(crate) async fn runs(&self, asked: ListRuns) -> Result<Vec<RunView>, NoAnswer> {
         self.pages("runs", async |control, context, after| {
-            control.runs(context, ListRuns { all, after }).await
+            control.runs(context, ListRuns { after, ..asked.clone() }).await
         })
         .await
     }

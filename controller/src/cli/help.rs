@@ -52,10 +52,12 @@ help! {
     /// `images`.
     IMAGES = "airlock-images(1)"
 "  $ airlock images
-  $ airlock images --wide --time utc";
+  $ airlock images --wide --time utc
+  $ airlock images --status unpacked --older-than 30d --sort size";
     /// `snapshots`.
     SNAPSHOTS = "airlock-snapshots(1)"
 "  $ airlock snapshots
+  $ airlock snapshots --source s3://images/ --sort age
   $ airlock snapshots --output json | jq -r .items[].device";
     /// `inspect`.
     INSPECT = "airlock-inspect(1)"
@@ -81,9 +83,14 @@ help! {
     /// `runs` and what is beneath it.
     RUNS = "airlock-runs(1)"
 "  $ airlock runs --all
-  $ airlock runs show k7f29qxm
+  $ airlock runs --status failed --source s3://images/golang/
+  $ airlock runs show k7f29qxm --timing
   $ airlock runs watch k7f29qxm --timeout 10m
   $ airlock runs machines";
+    /// `retry`.
+    RETRY = "airlock-retry(1)"
+"  $ airlock retry k7f29qxm
+  $ airlock runs --status failed --quiet | xargs airlock retry";
     /// `cancel`.
     CANCEL = "airlock-cancel(1)"
 "  $ airlock cancel k7f29qxm

@@ -37,6 +37,11 @@ pub(crate) fn took(ms: u64) -> String {
     }
 }
 
+/// How long something took, down to microseconds: `840us`, `41ms`, `12.1s`.
+pub(crate) fn took_us(us: u64) -> String {
+    if us < 1000 { format!("{us}us") } else { took(us / 1000) }
+}
+
 /// The text is no duration.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a duration is a whole number with ms, s, m or h after it, such as \"30s\"")]
@@ -55,6 +60,27 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
         _ => return Err(InvalidDuration),
     };
     number.checked_mul(factor).map(Duration::from_millis).ok_or(InvalidDuration)
+}
+
+/// The text is no age.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("an age is a whole number with s, m, h, d or w after it, such as \"7d\"")]
+pub(crate) struct InvalidAge;
+
+/// Reads `30s`, `5m`, `36h`, `7d` or `2w`, as ages are shown.
+pub(crate) fn parse_age(text: &str) -> Result<Duration, InvalidAge> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).ok_or(InvalidAge)?;
+    let (digits, unit) = text.split_at(end);
+    let number: u64 = digits.parse().map_err(|_not_a_number| InvalidAge)?;
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return Err(InvalidAge),
+    };
+    number.checked_mul(factor).map(Duration::from_secs).ok_or(InvalidAge)
 }
 
 #[cfg(test)]
@@ -95,6 +121,17 @@ mod tests {
             (3_720_000, "1h 2m"),
         ] {
             assert_eq!(took(ms), text);
+        }
+    }
+
+    #[test]
+    fn an_age_is_read_as_it_is_shown() {
+        for (text, seconds) in [("30s", 30), ("5m", 300), ("36h", 129_600), ("7d", 604_800)] {
+            assert_eq!(parse_age(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(parse_age("2w").unwrap(), parse_age("14d").unwrap());
+        for bad in ["7", "", "d", "7 d", "1.5d", "7D", "500ms", "99999999999999999999w"] {
+            assert_eq!(parse_age(bad), Err(InvalidAge), "{bad}");
         }
     }
 

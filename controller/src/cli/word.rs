@@ -1,7 +1,7 @@
 //! The words that people and programs see for states.
 
 use airlock_protocol::control::{
-    ErrorClass, HealthState, ImageState, RepairOutcome, RunKind, RunState, StageState,
+    ErrorClass, HealthState, ImageState, RepairOutcome, RunKind, RunState, StageState, SubStep,
 };
 use airlock_protocol::reply::PoolMode;
 
@@ -50,6 +50,21 @@ pub(crate) const fn stage(state: StageState) -> &'static str {
         StageState::Done => "done",
         StageState::Held => "held",
         StageState::Failed => "failed",
+    }
+}
+
+/// A part of a step that is measured by itself.
+pub(crate) const fn sub_step(part: SubStep) -> &'static str {
+    match part {
+        SubStep::Head => "head",
+        SubStep::Get => "get",
+        SubStep::Hash => "hash",
+        SubStep::Scan => "scan",
+        SubStep::Create => "create",
+        SubStep::Extract => "extract",
+        SubStep::Verify => "verify",
+        SubStep::Flush => "flush",
+        SubStep::Snapshot => "snapshot",
     }
 }
 

@@ -86,6 +86,8 @@ section! {
     limits: LimitsConfig;
     /// Copies of the database.
     backup: BackupConfig;
+    /// What is kept of runs that ended.
+    history: HistoryConfig;
     /// What is logged.
     log: LogConfig;
 }
@@ -246,6 +248,18 @@ section! {
 }
 
 section! {
+    /// What is kept of runs that ended. A run that failed or was cancelled is kept for 7 days at
+    /// least, and one that a kept run does again as long as that one.
+    HistoryConfig, "history", HISTORY_KEYS;
+    /// How long a run that ended is kept with all its steps, 1 d to 3650 d; default 30 d.
+    age: TimeSpan = TimeSpan::seconds(30 * 86_400);
+    /// How many runs that ended are kept so at most, 100 to 1,000,000; default 10,000.
+    runs: u32 = 10_000;
+    /// How long the bare outcome of a run is kept after that, 1 d to 3650 d; default 365 d.
+    outcomes: TimeSpan = TimeSpan::seconds(365 * 86_400);
+}
+
+section! {
     /// What is logged.
     LogConfig, "log", LOG_KEYS;
     /// `error`, `warn`, `info`, `debug` or `trace`, for all or by component
@@ -254,7 +268,7 @@ section! {
 }
 
 /// Every key, section by section.
-pub const KEYS: [&[Key]; 9] = [
+pub const KEYS: [&[Key]; 10] = [
     TOP_KEYS,
     S3_KEYS,
     QUEUES_KEYS,
@@ -263,6 +277,7 @@ pub const KEYS: [&[Key]; 9] = [
     BACKOFF_KEYS,
     LIMITS_KEYS,
     BACKUP_KEYS,
+    HISTORY_KEYS,
     LOG_KEYS,
 ];
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use airlock_policy::size::ByteSize;
 
 use super::keys::{
-    AttemptsConfig, BackoffConfig, BackupConfig, Config, DeadlinesConfig, LimitsConfig,
-    QueuesConfig, S3Config,
+    AttemptsConfig, BackoffConfig, BackupConfig, Config, DeadlinesConfig, HistoryConfig,
+    LimitsConfig, QueuesConfig, S3Config,
 };
 use super::timespan::TimeSpan;
 
@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config) -> Result<(), OutOfRange> {
         backoff,
         limits,
         backup,
+        history,
         log,
     } = config;
     absolute(Some(state_dir), "state_dir")?;
@@ -40,6 +41,7 @@ pub(super) fn check(config: &Config) -> Result<(), OutOfRange> {
     check_backoff(backoff)?;
     check_limits(limits)?;
     check_backup(backup)?;
+    check_history(history)?;
     require(!log.level.is_empty(), "log.level", "a level, such as \"info\"")
 }
 
@@ -129,6 +131,13 @@ fn check_backup(backup: &BackupConfig) -> Result<(), OutOfRange> {
     let every = (TimeSpan::seconds(3600)..=TimeSpan::seconds(7 * 86_400)).contains(&backup.every);
     require(every, "backup.every", "1 h to 7 d")?;
     require((1..=365).contains(&backup.keep), "backup.keep", "1 to 365")
+}
+
+fn check_history(history: &HistoryConfig) -> Result<(), OutOfRange> {
+    let is = |span| (TimeSpan::seconds(86_400)..=TimeSpan::seconds(3650 * 86_400)).contains(&span);
+    require(is(history.age), "history.age", "1 d to 3650 d")?;
+    require((100..=1_000_000).contains(&history.runs), "history.runs", "100 to 1000000")?;
+    require(is(history.outcomes), "history.outcomes", "1 d to 3650 d")
 }
 
 fn absolute(path: Option<&Path>, key: &'static str) -> Result<(), OutOfRange> {

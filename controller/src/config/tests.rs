@@ -134,7 +134,7 @@ fn every_key_can_be_written_and_says_its_default() {
         &states("deadlines", "\"7 s\""),
         "[backoff]\nfirst = \"1 s\"\nfactor = 3\nlongest = \"1 s\"\nlongest_s3 = \"1 s\"\n[limits]\n",
         "object_size = \"1 GiB\"\ndisk_reserve = \"0 B\"\nentries = 1\nfile_size = \"1 B\"\n",
-        "total_size = \"1 B\"\nratio = 1\nsetuid = \"strip\"\n[backup]\nevery = \"1 h\"\nkeep = 1\n[log]\nlevel = \"debug\"\n",
+        "total_size = \"1 B\"\nratio = 1\nsetuid = \"strip\"\n[backup]\nevery = \"1 h\"\nkeep = 1\n[history]\nage = \"1 d\"\nruns = 100\noutcomes = \"1 d\"\n[log]\nlevel = \"debug\"\n",
     ]
     .concat();
     let folder = Folder::new("all");

@@ -26,8 +26,9 @@ impl Daemon {
     pub(super) async fn keep_backups(self) {
         let keep = usize::try_from(self.config.backup.keep).unwrap_or(1);
         loop {
-            // Of a database that does not know what is here no copy is worth an older one's place.
-            let is_whole = !self.world().store.is_unsettled().await.unwrap_or(true);
+            // Of a database that does not know what is here, or is not known to be sound, no copy is
+            // worth an older one's place.
+            let is_whole = self.world().store.is_trusted().await.unwrap_or(false);
             if is_whole && self.is_backup_due() {
                 match self.world().store.back_up(keep).await {
                     Ok(path) => tracing::info!(path = %path.display(), "backed the database up"),

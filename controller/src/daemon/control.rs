@@ -7,9 +7,10 @@ use airlock_policy::helper_config::PoolPart;
 use airlock_policy::name::RequestId;
 use airlock_protocol::PROTOCOL;
 use airlock_protocol::control::{
-    Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, HealthLine, Hello, ImageView, ListAll,
-    ListRuns, Listing, MachinesView, Named, OneSnapshot, PoolView, Repair, RepairLine,
-    RepairOutcome, RunView, ShowRun, SnapshotView, Submit, VerifyView, Watch, Work,
+    Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, HealthLine, Hello, ImageView, ListImages,
+    ListRuns, ListSnapshots, Listing, MachinesView, Named, OneSnapshot, PoolView, Repair,
+    RepairLine, RepairOutcome, Retry, RunView, ShowRun, SnapshotView, Submit, VerifyView, Watch,
+    Work,
 };
 use airlock_protocol::reply::{PoolStatus, PoolUsage};
 use airlock_protocol::wire::transport;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::{Daemon, page};
 use crate::fault::{Explain as _, fault};
-use crate::flow::Order;
+use crate::flow::{Order, cursor_of};
 use crate::helper::{HelperFault, internal_request};
 
 /// How long `watch` waits for news.
@@ -173,7 +174,7 @@ impl Control for Session {
         self.log(verb, &request, &subject);
         to_its_end(async move {
             self.expect_pool(&request).await?;
-            let order = Order { work, request, uid: self.uid };
+            let order = Order { work, request, uid: self.uid, retry_of: None };
             let id = self.daemon.engine.submit(order).await?;
             self.daemon.engine.view(&id, false).await
         })
@@ -199,13 +200,8 @@ impl Control for Session {
     }
 
     async fn runs(self, _: Context, request: ListRuns) -> Result<Listing<RunView>, Fault> {
-        let after = request.after.as_deref().and_then(|after| {
-            let (time, id) = after.split_once(' ')?;
-            Some((time.parse().ok()?, id.to_owned()))
-        });
-        let views = self.daemon.engine.views(request.all, after, page::ROWS).await?;
-        let is_all = views.len() < usize::try_from(page::ROWS).unwrap_or(0);
-        Ok(page::of(views, is_all, |view| format!("{} {}", view.submitted_at, view.run)))
+        let (views, is_all) = self.daemon.engine.views(request, page::ROWS).await?;
+        Ok(page::of(views, is_all, cursor_of))
     }
 
     async fn show_run(self, _: Context, request: ShowRun) -> Result<RunView, Fault> {
@@ -225,12 +221,29 @@ impl Control for Session {
         self.daemon.engine.machines().await
     }
 
-    async fn images(self, _: Context, request: ListAll) -> Result<Listing<ImageView>, Fault> {
-        self.daemon.images(request.after).await
+    async fn retry(self, _: Context, request: Retry) -> Result<RunView, Fault> {
+        let Retry { request, run } = request;
+        self.log("retry", &request, run.as_str());
+        to_its_end(async move {
+            let again = self.daemon.engine.again(&run).await?;
+            self.expect_pool(&request).await?;
+            let order = Order { work: again, request, uid: self.uid, retry_of: Some(run) };
+            let id = self.daemon.engine.submit(order).await?;
+            self.daemon.engine.view(&id, false).await
+        })
+        .await
     }
 
-    async fn snapshots(self, _: Context, request: ListAll) -> Result<Listing<SnapshotView>, Fault> {
-        self.daemon.snapshots(request.after, &internal_request()).await
+    async fn images(self, _: Context, request: ListImages) -> Result<Listing<ImageView>, Fault> {
+        self.daemon.images(request).await
+    }
+
+    async fn snapshots(
+        self,
+        _: Context,
+        request: ListSnapshots,
+    ) -> Result<Listing<SnapshotView>, Fault> {
+        self.daemon.snapshots(request, &internal_request()).await
     }
 
     async fn image(self, _: Context, request: Named) -> Result<ImageView, Fault> {

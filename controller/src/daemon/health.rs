@@ -9,6 +9,7 @@ use airlock_protocol::control::{HealthLine, HealthState, Listing};
 use airlock_protocol::reply::{LateOperation, PoolMode, PoolStatus, PoolUsage};
 
 use super::Daemon;
+use crate::store::Verdict;
 use crate::store::unreadable::{self, SetAside};
 
 /// Use of the pool's data or metadata, in percent, from which on no new work is taken.
@@ -105,12 +106,33 @@ impl Daemon {
     }
 
     async fn database_health(&self) -> HealthLine {
-        match self.world().store.bytes().await {
-            Ok(bytes) => {
+        match (self.world().store.bytes().await, self.world().store.verdict()) {
+            (Ok(_), Verdict::Damaged(why)) => {
+                let text = format!("damaged, nothing is written any more: {why}");
+                let restore = self.world().store.backups().list().into_iter().next();
+                let restore = restore.map(|kept| {
+                    format!("stop the daemon, then airlock db restore {}", kept.path.display())
+                });
+                let set_aside = "stop the daemon, then airlock db set-aside";
+                line(
+                    "database",
+                    HealthState::Failed,
+                    &text,
+                    Some(restore.as_deref().unwrap_or(set_aside)),
+                )
+            }
+            (Ok(bytes), Verdict::Checking) => {
+                let text = format!(
+                    "{}, being checked after an unclean stop; nothing is tidied away until then",
+                    ByteSize(bytes)
+                );
+                line("database", HealthState::Warning, &text, None)
+            }
+            (Ok(bytes), Verdict::Sound) => {
                 let text = format!("{}, readable", ByteSize(bytes));
                 line("database", HealthState::Ok, &text, None)
             }
-            Err(error) => {
+            (Err(error), _) => {
                 let told = error.fault();
                 let text = told.cause.last().unwrap_or(&told.message);
                 line("database", HealthState::Failed, text, Some("journalctl -u airlock"))

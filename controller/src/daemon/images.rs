@@ -1,12 +1,12 @@
 //! Images as people see them.
 
 use airlock_policy::digest::ChainId;
-use airlock_protocol::control::{Fault, ImageState, ImageView, Listing};
+use airlock_protocol::control::{Fault, ImageState, ImageView, ListImages, Listing};
 use rusqlite::Transaction;
 
 use super::{Daemon, page};
 use crate::flow::{image_of, name_of};
-use crate::store::image::ImageRow;
+use crate::store::image::{ImageFilter, ImageRow};
 use crate::store::{StoreFault, image, snapshot, source};
 
 /// An image with all that belongs to it. Its layers only where asked for: a page has no room.
@@ -44,23 +44,24 @@ pub(super) fn view(
 
 impl Daemon {
     /// A page of images, by name.
-    pub(super) async fn images(&self, after: Option<String>) -> Result<Listing<ImageView>, Fault> {
+    pub(super) async fn images(&self, asked: ListImages) -> Result<Listing<ImageView>, Fault> {
+        let ListImages { status, source, before, after } = asked;
+        let filter = ImageFilter { status, source, before };
         let listed = self.world().store.read(move |tx| {
             // The cursor: the name it is ordered by, and the digest.
             let after = after.as_deref().and_then(|after| after.rsplit_once(' '));
-            let rows = image::page(tx, after, page::ROWS)?;
-            let is_all = rows.len() < usize::try_from(page::ROWS).unwrap_or(0);
+            let (rows, next) = image::page(tx, &filter, after, page::ROWS)?;
             let items: Result<Vec<_>, StoreFault> =
                 rows.into_iter().map(|row| Ok((view(tx, &row, true)?, row))).collect();
-            Ok((items?, is_all))
+            Ok((items?, next.map(|(name, digest)| format!("{name} {digest}"))))
         });
-        let (items, is_all) = listed.await.map_err(|error| error.fault())?;
+        let (items, next) = listed.await.map_err(|error| error.fault())?;
         let cursors: std::collections::HashMap<_, _> = items
             .iter()
             .map(|(_, row)| (row.digest, format!("{} {}", row.name, row.digest)))
             .collect();
         let views = items.into_iter().map(|(view, _)| view).collect();
-        Ok(page::of(views, is_all, |view| cursors.get(&view.digest).cloned().unwrap_or_default()))
+        Ok(page::until(views, next, |view| cursors.get(&view.digest).cloned().unwrap_or_default()))
     }
 
     /// One image, with its layers.

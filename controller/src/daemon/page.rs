@@ -17,11 +17,23 @@ pub(super) fn of<T: Serialize>(
     is_all: bool,
     cursor: impl Fn(&T) -> String,
 ) -> Listing<T> {
+    let next = items.last().filter(|_| !is_all).map(&cursor);
+    until(items, next, cursor)
+}
+
+/// The same, where what the next page begins after is known: not always the last item, where a
+/// filter left out what came behind it.
+pub(super) fn until<T: Serialize>(
+    items: Vec<T>,
+    next: Option<String>,
+    cursor: impl Fn(&T) -> String,
+) -> Listing<T> {
     let mut left = MAX_BYTES;
     let mut kept: Vec<T> = Vec::new();
     let count = items.len();
     for item in items {
-        let size = serde_json::to_vec(&item).map_or(usize::MAX, |json| json.len());
+        let mut size = Counted(0);
+        let size = serde_json::to_writer(&mut size, &item).map_or(usize::MAX, |()| size.0);
         // One item alone always goes through, or the list would never end.
         if size > left && !kept.is_empty() {
             break;
@@ -29,9 +41,22 @@ pub(super) fn of<T: Serialize>(
         left = left.saturating_sub(size);
         kept.push(item);
     }
-    let is_last = is_all && kept.len() == count;
-    let next = kept.last().filter(|_| !is_last).map(cursor);
+    let next = if kept.len() == count { next } else { kept.last().map(cursor) };
     Listing { items: kept, next }
+}
+
+/// Counts what is written.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// As many of these items as fit one page, which leads nowhere: the last says how many were left out.

@@ -12,13 +12,13 @@ use crate::blob::PartialId;
 use crate::flow::{Download, Unpack};
 use crate::helper::{HelperFault, internal_request};
 use crate::source::ObjectInfo;
-use crate::store::{flow, image, now, snapshot};
+use crate::store::{Verdict, flow, image, now, snapshot};
 
 /// How long is waited before a helper that does not answer is asked again.
 const HELPER_WAIT: Duration = Duration::from_secs(2);
 
 /// How long the parts of a download that failed are kept for the next try, in milliseconds.
-const KEPT_PARTS: i64 = 7 * 24 * 3600 * 1000;
+pub(super) const KEPT_PARTS: i64 = 7 * 24 * 3600 * 1000;
 
 impl Daemon {
     /// Waits until the helper answers.
@@ -94,6 +94,10 @@ impl Daemon {
 
     /// Carries on removals that were begun, and deletes volumes that nobody owns.
     pub(super) async fn tidy(&self, is_first: bool) {
+        // Nothing is deleted on the word of a database that may be damaged.
+        if self.world().store.verdict() != Verdict::Sound {
+            return;
+        }
         self.settle_if_whole(&internal_request()).await;
         self.carry_on_removals().await;
         match self.delete_orphans(is_first).await {
@@ -151,8 +155,8 @@ impl Daemon {
     /// Removes parts of downloads that nobody will go on with, and blobs on nobody's record.
     pub(super) async fn sweep_blobs(&self) {
         // What a lost database does not know may be all that is left of it.
-        if self.world().store.is_unsettled().await.unwrap_or(true) {
-            tracing::warn!("the database is new or restored: no blob is swept away");
+        if !self.world().store.is_trusted().await.unwrap_or(false) {
+            tracing::warn!("the database is new, restored or being checked: no blob is swept away");
             return;
         }
         let since = now().saturating_sub(KEPT_PARTS);

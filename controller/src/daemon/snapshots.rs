@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use airlock_policy::name::{RequestId, SnapshotName};
-use airlock_protocol::control::{ErrorClass, Fault, Listing, SnapshotView};
+use airlock_protocol::control::{ErrorClass, Fault, ListSnapshots, Listing, SnapshotView};
 use airlock_protocol::reply::{Item, What};
 use rusqlite::Transaction;
 
 use super::{Daemon, page};
 use crate::fault::{Explain as _, fault};
 use crate::flow::{device_of, name_of};
-use crate::store::snapshot::SnapshotRow;
+use crate::store::snapshot::{SnapshotFilter, SnapshotRow};
 use crate::store::{StoreFault, image, snapshot};
 
 /// A snapshot with its image's name; what the helper says of it is whether it mounts it, and whether
@@ -44,19 +44,23 @@ impl Daemon {
     /// A page of snapshots, by name.
     pub(super) async fn snapshots(
         &self,
-        after: Option<String>,
+        asked: ListSnapshots,
         request: &RequestId,
     ) -> Result<Listing<SnapshotView>, Fault> {
         let shown = self.shown(request).await;
+        let ListSnapshots { mapped, source, before, after } = asked;
+        let filter = SnapshotFilter { source, before };
         let listed = self.world().store.read(move |tx| {
-            let rows = snapshot::page(tx, after.as_deref().unwrap_or(""), page::ROWS)?;
-            let is_all = rows.len() < usize::try_from(page::ROWS).unwrap_or(0);
+            let after = after.as_deref().unwrap_or("");
+            let (rows, next) = snapshot::page(tx, &filter, after, page::ROWS)?;
             let items: Result<Vec<_>, _> =
                 rows.iter().map(|row| view(tx, row, shown.get(&row.name).copied())).collect();
-            Ok((items?, is_all))
+            Ok((items?, next))
         });
-        let (items, is_all) = listed.await.map_err(|error| error.fault())?;
-        Ok(page::of(items, is_all, |view| view.name.to_string()))
+        let (mut items, next) = listed.await.map_err(|error| error.fault())?;
+        // Whether its device is there, the helper says and not the database.
+        items.retain(|view| mapped.is_none_or(|mapped| view.mapped == mapped));
+        Ok(page::until(items, next, |view| view.name.to_string()))
     }
 
     /// One snapshot.

@@ -7,8 +7,9 @@ use airlock_policy::name::RequestId;
 use airlock_policy::source::Source;
 use airlock_protocol::PROTOCOL;
 use airlock_protocol::control::{
-    Activation, Ask, ControlClient, HealthLine, HealthState, Hello, ImageState, ListAll, ListRuns,
-    Named, OneSnapshot, Repair, RepairLine, RepairOutcome, RunState, RunView, Submit, Watch, Work,
+    Activation, Ask, ControlClient, HealthLine, HealthState, Hello, ImageState, ListImages,
+    ListRuns, ListSnapshots, Named, OneSnapshot, Repair, RepairLine, RepairOutcome, RunState,
+    RunView, Submit, Watch, Work,
 };
 use airlock_protocol::reply::VolumeState;
 use airlock_protocol::wire::transport;
@@ -97,9 +98,14 @@ impl Up {
 
     /// Images by digest with their state; snapshots by name with their image and mode.
     async fn listing(&self) -> (Vec<(Digest, ImageState)>, Vec<(String, Digest, bool)>) {
-        let all = || ListAll { after: None };
-        let images = self.client.images(context::current(), all()).await.unwrap().unwrap();
-        let snapshots = self.client.snapshots(context::current(), all()).await.unwrap().unwrap();
+        let images =
+            self.client.images(context::current(), ListImages::default()).await.unwrap().unwrap();
+        let snapshots = self
+            .client
+            .snapshots(context::current(), ListSnapshots::default())
+            .await
+            .unwrap()
+            .unwrap();
         let mut images: Vec<_> =
             images.items.iter().map(|image| (image.digest, image.state)).collect();
         images.sort_by_key(|image| image.0);
@@ -147,11 +153,12 @@ async fn an_image_lives_from_pool_setup_to_its_removal() {
 
     let view = up.run(&source).await;
     assert_eq!(view.state, RunState::Done, "{view:#?}");
-    let images = client.images(ctx(), ListAll { after: None }).await.unwrap().unwrap();
+    let images = client.images(ctx(), ListImages::default()).await.unwrap().unwrap();
     assert_eq!((images.items.len(), images.items[0].state), (1, ImageState::Active));
-    let all = client.snapshots(ctx(), ListAll { after: None }).await.unwrap().unwrap();
+    let all = client.snapshots(ctx(), ListSnapshots::default()).await.unwrap().unwrap();
     assert!(all.items[0].mapped && all.items[0].image == "web");
-    let runs = client.runs(ctx(), ListRuns { all: true, after: None }).await.unwrap().unwrap();
+    let runs =
+        client.runs(ctx(), ListRuns { all: true, ..ListRuns::default() }).await.unwrap().unwrap();
     assert_eq!((runs.items.len(), runs.next), (1, None));
     let health = client.health(ctx(), ask()).await.unwrap().unwrap();
     assert!(health.items.iter().all(|line| line.state == HealthState::Ok), "{health:?}");
@@ -324,7 +331,7 @@ async fn a_second_daemon_is_a_conflict() {
 async fn without_a_helper_reads_are_served_and_work_is_refused() {
     let host = Host::new(Pool::Up);
     let up = host.up().await;
-    let images = up.client.images(context::current(), ListAll { after: None }).await.unwrap();
+    let images = up.client.images(context::current(), ListImages::default()).await.unwrap();
     assert!(images.unwrap().items.is_empty());
     let work = Work::Pull { source: host.file("a.tar", &rootfs("a")) };
     let refused = up.submit(work).await.unwrap_err();
@@ -347,11 +354,11 @@ async fn a_record_that_was_set_aside_is_told_of_until_the_operator_is_done_with_
     let raw = rusqlite::Connection::open(host.config().state_dir.join("airlock.sqlite")).unwrap();
     raw.execute("UPDATE runs SET tally = '7'", []).unwrap();
     let listed = || async {
-        let ask = ListRuns { all: false, after: None };
+        let ask = ListRuns::default();
         up.client.runs(context::current(), ask).await.unwrap().unwrap().items
     };
     // It had ended: nothing but a list of all runs meets it.
-    let all = ListRuns { all: true, after: None };
+    let all = ListRuns { all: true, ..ListRuns::default() };
     let all = up.client.runs(context::current(), all).await.unwrap().unwrap().items;
     assert_eq!((all.len(), all[0].state), (1, RunState::Unreadable));
     assert_eq!(listed().await[0].run, view.run);

@@ -4,9 +4,11 @@
 //! where it is mapped; `create_snapshot` takes and maps it; `register` records it. The flow is on
 //! record before the snapshot is taken, so none is ever without an owner.
 
+use std::time::Instant;
+
 use airlock_policy::digest::{ChainId, Digest};
 use airlock_policy::name::{RequestId, SnapshotName};
-use airlock_protocol::control::ErrorClass;
+use airlock_protocol::control::{ErrorClass, SubStep};
 use airlock_protocol::not_done::Refusal;
 use airlock_protocol::reply::{Mapped, Outcome, What};
 use airlock_protocol::request::Target;
@@ -184,8 +186,8 @@ async fn is_left_by_us(world: &World, input: &ActivateInput, request: &RequestId
     let ActivateInput { name, volume, read_only, .. } = input.clone();
     let asked = name.clone();
     let free = world.store.read(move |tx| Ok(snapshot::find(tx, asked.as_str())?.is_none()));
-    let is_lost = world.store.is_unsettled();
-    if !matches!((free.await, is_lost.await), (Ok(true), Ok(false))) {
+    let is_trusted = world.store.is_trusted();
+    if !matches!((free.await, is_trusted.await), (Ok(true), Ok(true))) {
         return false;
     }
     let there = world.helper.inventory(request).await.unwrap_or_default();
@@ -272,12 +274,13 @@ fn other(asked: &ActivateInput, message: String) -> airlock_protocol::control::F
 
 async fn create_snapshot(world: &World, step: &mut Step<'_, Activate>) -> Answer {
     let ActivateInput { name, volume, read_only, mount, bytes_asked, .. } = step.input;
-    let helper = &world.helper;
+    let (helper, begun) = (&world.helper, Instant::now());
     let taken =
         helper.snapshot(&step.request, name.clone(), *volume, (*read_only, *bytes_asked)).await;
     let taken = taken.map_err(|error| failed(&error, step))?;
     step.data.is_ours |= taken == Outcome::Done;
     let mapped = world.give_out(name, *mount, &step.request).await;
+    step.took(SubStep::Snapshot, None, begun.elapsed());
     let mapped = mapped.map_err(|error| failed(&error, step))?;
     step.data.bytes = Some(mapped.bytes);
     step.data.minor = Some(mapped.minor);

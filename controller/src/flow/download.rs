@@ -15,7 +15,7 @@ use std::time::Duration;
 use airlock_policy::digest::{BlobDigest, DiffId, Digest};
 use airlock_policy::size::ByteSize;
 use airlock_policy::source::{Place, Source};
-use airlock_protocol::control::{ErrorClass, Fault};
+use airlock_protocol::control::{ErrorClass, Fault, SubStep};
 use serde::{Deserialize, Serialize};
 
 use self::look::{check_exists, fetched_meanwhile};
@@ -25,7 +25,7 @@ use super::machine::machine;
 use super::queue::Queue;
 use super::rules::{Rules, Settings};
 use super::step::{Machine, Step, StepFault, bug};
-use crate::blob::{Progress, Wanted};
+use crate::blob::{Progress, Spent, Wanted};
 use crate::fault::{Explain as _, fault};
 use crate::source::{ObjectInfo, SourceFault};
 use crate::store::image::{self, BlobRow};
@@ -224,6 +224,16 @@ async fn download(world: &World, step: &mut Step<'_, Download>) -> Outcome {
     let fetched = follow(&progress, bytes, &live, fetch).await;
     let figures = progress.figures();
     step.data.fetched_bytes = step.data.fetched_bytes.saturating_add(figures.fetched_bytes);
+    let parts = [
+        (SubStep::Get, figures.get),
+        (SubStep::Hash, figures.hash),
+        (SubStep::Flush, figures.flush),
+    ];
+    for (part, spent) in parts {
+        if let Some(Spent { bytes, took }) = spent {
+            step.took(part, Some(bytes), took);
+        }
+    }
     match fetched {
         Ok(fetched) => {
             let size = ByteSize(fetched.fetched_bytes);

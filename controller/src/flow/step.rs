@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_policy::name::RequestId;
-use airlock_protocol::control::{ErrorClass, Fault};
+use airlock_protocol::control::{ErrorClass, Fault, SubStep, Timing};
 use rusqlite::Transaction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -74,6 +74,8 @@ pub struct Step<'a, M: Machine + ?Sized> {
     pub request: RequestId,
     /// One line of what came of it.
     pub note: Option<String>,
+    /// What of the attempt was measured by itself; durable with the move.
+    pub timings: Vec<Timing>,
     write: Option<Write>,
     subject: Option<String>,
 }
@@ -101,6 +103,7 @@ impl<'a, M: Machine> Step<'a, M> {
             live,
             request,
             note: None,
+            timings: Vec::new(),
             write: None,
             subject: None,
         }
@@ -112,6 +115,19 @@ impl<'a, M: Machine> Step<'a, M> {
         write: impl FnOnce(&Transaction<'_>) -> Result<(), StoreFault> + Send + 'static,
     ) {
         self.write = Some(Box::new(write));
+    }
+
+    /// Notes how long a part of the attempt took. What a part did in several goes is added up.
+    pub fn took(&mut self, part: SubStep, bytes: Option<u64>, took: Duration) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        match self.timings.iter_mut().find(|timing| timing.part == part) {
+            Some(timing) => {
+                timing.took_us = timing.took_us.saturating_add(took_us);
+                let sum = |bytes: u64| timing.bytes.unwrap_or(0).saturating_add(bytes);
+                timing.bytes = bytes.map(sum).or(timing.bytes);
+            }
+            None => self.timings.push(Timing { part, bytes, took_us }),
+        }
     }
 
     /// Works on this subject from now on. If another flow is at it, this one joins that.

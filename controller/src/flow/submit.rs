@@ -16,7 +16,7 @@ use crate::fault::{Explain as _, fault};
 use crate::store::flow::NewFlow;
 use crate::store::image::ImageRow;
 use crate::store::run::{RunRow, Standing, Tally};
-use crate::store::{StoreFault, image, now, run, source};
+use crate::store::{StoreFault, history, image, now, parsed, run, source, unreadable};
 
 /// What an operator asks for.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Order {
     pub request: RequestId,
     /// The operator.
     pub uid: u32,
+    /// The run that it does again.
+    pub retry_of: Option<RunId>,
 }
 
 impl Engine {
@@ -50,13 +52,53 @@ impl Engine {
         Ok(id)
     }
 
+    /// What a run that failed or was cancelled was to do.
+    pub async fn again(&self, id: &RunId) -> Result<Work, Fault> {
+        let wanted = id.clone();
+        let found = self.read_past(move |tx| {
+            Ok((run::find(tx, &wanted)?, history::find(tx, &wanted)?.is_some()))
+        });
+        let run = match found.await.map_err(|error| error.fault())? {
+            (Some(run), _) => run,
+            (None, true) => {
+                let message = format!("the history of run {id} was removed: begin it anew");
+                return Err(fault(ErrorClass::Conflict, "run.archived", message)
+                    .next(format!("airlock runs show {id}")));
+            }
+            (None, false) => return Err(no_such_run(id)),
+        };
+        if run.set_aside {
+            let message = format!("the record of run {id} could not be read: begin it anew");
+            return Err(fault(ErrorClass::Conflict, unreadable::DAMAGED, message)
+                .next(format!("airlock runs show {id}")));
+        }
+        match run.standing {
+            Standing::Failed | Standing::Cancelled => {}
+            Standing::Running => {
+                let message = format!("run {id} has not ended: there is nothing to begin again");
+                return Err(fault(ErrorClass::Conflict, "run.going_on", message)
+                    .next(format!("airlock runs watch {id}"))
+                    .next(format!("airlock cancel {id}")));
+            }
+            Standing::Done => {
+                let message = format!("run {id} is done: there is nothing to begin again");
+                return Err(fault(ErrorClass::Conflict, "run.done", message)
+                    .next(format!("airlock runs show {id}")));
+            }
+        }
+        work_of(run).map_err(|error| error.fault())
+    }
+
     /// Cancels a run. Its flow ends too, unless another run waits for it.
     pub async fn cancel_run(&self, id: &RunId) -> Result<(), Fault> {
         let (asked, id) = (id.clone(), id.clone());
         let cancelled = self.world().store.write(move |tx| {
             let mut effects = Effects::default();
             let run = past(tx, &mut effects, |tx| run::find(tx, &asked))?;
-            let Some(run) = run else { return Ok(None) };
+            let Some(run) = run else {
+                // One whose history was removed has ended, and is left alone as any that has.
+                return Ok(history::find(tx, &asked)?.map(|_ended| effects));
+            };
             chain::finish(tx, &run.id, Standing::Cancelled, None, &mut effects)?;
             if let Some(flow) = run.flow
                 && past(tx, &mut effects, |tx| run::at_flow(tx, flow))?.is_empty()
@@ -69,6 +111,24 @@ impl Engine {
         self.carry_out(&effects.ok_or_else(|| no_such_run(&id))?);
         Ok(())
     }
+}
+
+/// What a run was asked to do.
+fn work_of(run: RunRow) -> Result<Work, StoreFault> {
+    let RunRow { kind, source, image, activation, .. } = run;
+    let source = || -> Result<Source, StoreFault> {
+        let source = source.as_deref().ok_or(StoreFault::Unreadable("runs.source"))?;
+        parsed(source, "runs.source")
+    };
+    let activation = activation.unwrap_or_default();
+    Ok(match kind {
+        RunKind::Pull => Work::Pull { source: source()? },
+        RunKind::Run => Work::Run { source: source()?, activation },
+        RunKind::Activate => {
+            let image = image.ok_or(StoreFault::Unreadable("runs.image"))?;
+            Work::Activate { image: image.to_string(), activation }
+        }
+    })
 }
 
 /// The fault of asking for a run that is not there.
@@ -96,7 +156,7 @@ impl From<Fault> for Refused {
 
 fn begin(tx: &Transaction<'_>, order: Order) -> Result<(RunId, Effects), Refused> {
     let mut effects = Effects::default();
-    let Order { work, request, uid } = order;
+    let Order { work, request, uid, retry_of } = order;
     let (kind, source, image, activation) = match work {
         Work::Pull { source } => (RunKind::Pull, Some(source), None, None),
         Work::Run { source, activation } => (RunKind::Run, Some(source), None, Some(activation)),
@@ -139,6 +199,7 @@ fn begin(tx: &Transaction<'_>, order: Order) -> Result<(RunId, Effects), Refused
         submitted_at: now(),
         ended_at: None,
         set_aside: false,
+        retry_of,
     };
     run::insert(tx, &new)?;
     match source {

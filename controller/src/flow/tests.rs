@@ -1,6 +1,7 @@
 //! Whole runs, on real SQLite, with real blobs from `tar:` files, against a double of the helper
 //! on a real socket.
 
+mod again;
 mod busy;
 mod identity;
 mod lease;
@@ -14,7 +15,9 @@ use std::time::Duration;
 
 use airlock_policy::size::ByteSize;
 use airlock_policy::source::Source;
-use airlock_protocol::control::{Activation, Fault, RunId, RunState, RunView, StageState, Work};
+use airlock_protocol::control::{
+    Activation, Fault, RunId, RunState, RunView, StageState, SubStep, Work,
+};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -83,7 +86,7 @@ impl Host {
 }
 
 fn order(work: Work) -> Order {
-    Order { work, request: "r1".to_owned().try_into().unwrap(), uid: 0 }
+    Order { work, request: "r1".to_owned().try_into().unwrap(), uid: 0, retry_of: None }
 }
 
 fn run_of(source: &Source) -> Work {
@@ -219,4 +222,59 @@ async fn a_repeated_run_is_quick() {
     took.sort();
     eprintln!("a repeated run takes {:?}, at best {:?}", took[4], took[0]);
     assert!(took[4] < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_measured_is_kept_with_it_and_nothing_is_made_up() {
+    let host = Host::new();
+    let up = host.up();
+    let tar = rootfs("timed");
+    let source = host.file("timed.tar", &tar);
+    let view = up.done(run_of(&source)).await;
+    let parts: Vec<_> = view
+        .steps
+        .iter()
+        .flat_map(|step| step.timings.iter().map(|timing| (step.state.as_str(), timing.part)))
+        .collect();
+    assert_eq!(
+        parts,
+        [
+            ("check_exists", SubStep::Head),
+            ("download", SubStep::Get),
+            ("download", SubStep::Hash),
+            ("download", SubStep::Flush),
+            ("validate", SubStep::Scan),
+            ("create_device", SubStep::Create),
+            ("extract_layers", SubStep::Create),
+            ("extract_layers", SubStep::Extract),
+            ("verify_layout", SubStep::Verify),
+            ("verify_layout", SubStep::Flush),
+            ("create_snapshot", SubStep::Snapshot),
+        ]
+    );
+    let bytes = u64::try_from(tar.len()).unwrap();
+    for step in &view.steps {
+        for timing in &step.timings {
+            let counted = timing.bytes.is_some();
+            assert_eq!(timing.bytes.unwrap_or(bytes), bytes, "{step:?}");
+            // What goes on beside something else is no longer than the step, give or take a tick.
+            assert!(timing.took_us / 1000 <= step.took_ms.unwrap() + 1, "{step:?}");
+            assert_eq!(
+                counted,
+                ["download", "validate", "extract_layers"].contains(&step.state.as_str())
+                    && timing.part != SubStep::Create,
+                "{step:?}"
+            );
+        }
+    }
+    drop(up);
+    // Another daemon tells the same.
+    let up = host.up();
+    let again = up.engine.view(&view.run, true).await.unwrap();
+    let timings = |view: &RunView| view.steps.iter().map(|s| s.timings.clone()).collect::<Vec<_>>();
+    assert_eq!(timings(&again), timings(&view));
+    // What was not done was not measured.
+    let held = up.done(run_of(&source)).await;
+    let parts: Vec<_> = held.steps.iter().flat_map(|step| &step.timings).map(|t| t.part).collect();
+    assert_eq!(parts, [SubStep::Head]);
 }

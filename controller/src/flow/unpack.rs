@@ -5,11 +5,11 @@
 //! blob, while it hashes every byte; `verify_layout` judges the tree's top and seals; `update_db`
 //! records it. All verbs may be asked again, so each state is simply done again after a restart.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId, TreeDigest};
 use airlock_policy::layout::LayoutFacts;
-use airlock_protocol::control::ErrorClass;
+use airlock_protocol::control::{ErrorClass, SubStep};
 use airlock_protocol::not_done::Refusal;
 use airlock_protocol::reply::{LayerState, Outcome};
 use airlock_protocol::request::Target;
@@ -159,7 +159,7 @@ impl Machine for Unpack {
         let known = world.store.read(move |tx| image::is_sealed(tx, volume)).await;
         // After the loss of the database a volume may be an image that it does not know yet.
         let may_be_older =
-            !step.data.is_ours && !matches!(world.store.is_unsettled().await, Ok(false));
+            !step.data.is_ours && !matches!(world.store.is_trusted().await, Ok(true));
         if !matches!(known, Ok(false)) || may_be_older {
             return;
         }
@@ -230,7 +230,9 @@ async fn create_device(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
 
 async fn create(world: &World, step: &mut Step<'_, Unpack>) -> Result<(), StepFault> {
     let UnpackInput { volume, parent, .. } = *step.input;
+    let begun = Instant::now();
     let made = world.helper.create_volume(&step.request, volume, parent).await;
+    step.took(SubStep::Create, None, begun.elapsed());
     let made = made.map_err(|error| failed(&error, step))?;
     step.data.is_ours |= made == Outcome::Done;
     Ok(())
@@ -243,14 +245,22 @@ async fn extract_layers(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
     let UnpackInput { volume, blob, blob_bytes, diff_id, .. } = *step.input;
     // The volume of an extraction that failed was thrown away: made again where it is missing.
     create(world, step).await?;
+    // Since when it is known to go on: the wait for a helper that is at its own limit is none of it.
+    let mut begun = None;
     loop {
+        let asked = Instant::now();
         match world.helper.apply_layer(&step.request, volume, blob, diff_id).await {
             Ok(LayerState::Running(at)) => {
+                begun.get_or_insert(asked);
                 crash_point!(Extracting);
                 step.live.progress(at.blob_bytes, Some(blob_bytes), Some(at.entries));
             }
             Ok(LayerState::Applied(applied)) => {
                 step.live.progress(blob_bytes, Some(blob_bytes), Some(applied.entries));
+                // After a restart it may have been done long ago.
+                if let Some(begun) = begun.or(step.restarted.is_none().then_some(asked)) {
+                    step.took(SubStep::Extract, Some(blob_bytes), begun.elapsed());
+                }
                 step.data.entries = Some(applied.entries);
                 step.data.layout = Some(applied.layout);
                 step.data.tree = applied.tree;
@@ -273,6 +283,7 @@ async fn extract_layers(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
 
 async fn verify_layout(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
     let UnpackInput { volume, is_last, blob, ref image, .. } = *step.input;
+    let begun = Instant::now();
     if let Some(Err(rule)) = step.data.layout.filter(|_| is_last).map(|facts| facts.verdict()) {
         tracing::warn!(
             security = true, source = image, digest = %blob, code = rule.code(),
@@ -285,7 +296,11 @@ async fn verify_layout(world: &World, step: &mut Step<'_, Unpack>) -> Answer {
                 .fact("state", "the volume was thrown away; a security event was logged"),
         ));
     }
-    world.helper.seal_volume(&step.request, volume).await.map_err(|error| failed(&error, step))?;
+    step.took(SubStep::Verify, None, begun.elapsed());
+    let begun = Instant::now();
+    let sealed = world.helper.seal_volume(&step.request, volume).await;
+    step.took(SubStep::Flush, None, begun.elapsed());
+    sealed.map_err(|error| failed(&error, step))?;
     Ok(UnpackEvent::Sealed)
 }
 

@@ -2,7 +2,8 @@
 
 use airlock_policy::digest::Digest;
 use airlock_protocol::control::{
-    Fault, RunId, RunKind, RunResult, RunState, RunView, StageState, StageView, StepRecord,
+    Fault, ListRuns, RunId, RunKind, RunResult, RunState, RunView, StageState, StageView,
+    StepRecord,
 };
 use rusqlite::Transaction;
 
@@ -14,8 +15,8 @@ use super::submit::{device_of, no_such_run};
 use super::unpack::{UnpackData, UnpackInput};
 use super::{Activate, Download, Unpack};
 use crate::store::flow::{FlowRow, StepRow};
-use crate::store::run::{RunRow, Standing};
-use crate::store::{StoreFault, flow, now, run, unreadable, unsigned};
+use crate::store::run::{RunCursor, RunFilter, RunRow, Standing};
+use crate::store::{StoreFault, flow, history, now, run, unsigned};
 
 /// The stages of a run: each a machine, and the states of it that people see as one.
 const RESOLVE: Stage = Stage("resolve", Download::NAME, &["check_exists"]);
@@ -43,23 +44,37 @@ impl Stage {
 struct Whole {
     run: RunRow,
     flows: Vec<(FlowRow, Vec<StepRow>)>,
+    retried_as: Option<RunId>,
+    archived_at: Option<i64>,
 }
 
-fn read(tx: &Transaction<'_>, run: RunRow) -> Result<Whole, StoreFault> {
-    let mut flows = Vec::new();
-    for id in run::flows(tx, &run.id)? {
-        let row = match flow::find(tx, id) {
-            Ok(row) => row,
-            // Of one that was set aside nothing can be shown but that: the run's fault says so.
-            Err(StoreFault::Record(bad)) if unreadable::holds(tx, &bad.key)? => continue,
-            Err(error) => return Err(error),
-        };
-        // What another flow took over is shown there.
-        if row.state != DownloadState::Joined.name() {
-            flows.push((row, flow::steps(tx, id)?));
+/// Reads a run; `in_full` also what came of it later.
+fn read(tx: &Transaction<'_>, run: RunRow, in_full: bool) -> Result<Whole, StoreFault> {
+    let retried_as = if in_full { run::retried_as(tx, &run.id)? } else { None };
+    let mut flows: Vec<_> =
+        flow::of_run(tx, &run.id)?.into_iter().map(|row| (row, Vec::new())).collect();
+    for step in flow::steps(tx, &run.id, in_full)? {
+        if let Some((_, steps)) = flows.iter_mut().find(|(row, _)| row.id == step.flow) {
+            steps.push(step);
         }
     }
-    Ok(Whole { run, flows })
+    // What another flow took over is shown there.
+    flows.retain(|(row, _)| row.state != DownloadState::Joined.name());
+    Ok(Whole { run, flows, retried_as, archived_at: None })
+}
+
+/// A run, or the bare outcome that is left of it.
+fn find(tx: &Transaction<'_>, id: &RunId, in_full: bool) -> Result<Option<Whole>, StoreFault> {
+    if let Some(run) = run::find(tx, id)? {
+        return read(tx, run, in_full).map(Some);
+    }
+    let archived = history::find(tx, id)?;
+    Ok(archived.map(|(run, at)| Whole {
+        run,
+        flows: Vec::new(),
+        retried_as: None,
+        archived_at: Some(at),
+    }))
 }
 
 /// Steps of one run that a view holds at most, the last ones: so that it fits a frame.
@@ -69,36 +84,59 @@ impl Engine {
     /// The run of this id.
     pub async fn view(&self, id: &RunId, with_steps: bool) -> Result<RunView, Fault> {
         let wanted = id.clone();
-        let whole =
-            self.read_past(move |tx| run::find(tx, &wanted)?.map(|run| read(tx, run)).transpose());
+        let whole = self.read_past(move |tx| find(tx, &wanted, with_steps));
         let whole = whole.await.map_err(|error| error.fault())?.ok_or_else(|| no_such_run(id))?;
         Ok(view(&whole, &self.world().live, with_steps))
     }
 
-    /// A page of runs, newest first, after that one.
-    pub async fn views(
-        &self,
-        all: bool,
-        after: Option<(i64, String)>,
-        limit: u32,
-    ) -> Result<Vec<RunView>, Fault> {
+    /// A page of runs, newest first, and whether nothing comes behind it.
+    pub async fn views(&self, asked: ListRuns, limit: u32) -> Result<(Vec<RunView>, bool), Fault> {
+        let ListRuns { all, status, source, before, after } = asked;
+        let is_plain = source.is_none() && before.is_none() && after.is_none();
+        let standing = match status {
+            None => (!all).then_some(Standing::Running),
+            Some(RunState::Queued | RunState::Running | RunState::Waiting) => {
+                Some(Standing::Running)
+            }
+            Some(RunState::Done) => Some(Standing::Done),
+            Some(RunState::Failed | RunState::Unreadable) => Some(Standing::Failed),
+            Some(RunState::Cancelled) => Some(Standing::Cancelled),
+        };
+        let only_aside = status == Some(RunState::Unreadable);
+        let filter = RunFilter { standing, source, before };
+        let after = after.as_deref().and_then(cursor);
         let wholes = self.read_past(move |tx| {
-            let after = after.as_ref().map(|(time, id)| (*time, id.as_str()));
             // What could not be read is shown until the operator is done with it.
-            let mut runs = match (all, after) {
-                (false, None) => run::set_aside(tx)?,
+            let mut runs = match (all, status) {
+                (_, Some(RunState::Unreadable)) | (false, None) if is_plain => run::set_aside(tx)?,
                 _ => Vec::new(),
             };
-            runs.extend(run::page(tx, all, after, limit)?);
-            runs.into_iter().map(|run| read(tx, run)).collect::<Result<Vec<_>, _>>()
+            if !only_aside {
+                runs.extend(run::page(tx, &filter, after.as_ref(), limit)?);
+            }
+            runs.into_iter().map(|run| read(tx, run, false)).collect::<Result<Vec<_>, _>>()
         });
         let wholes = wholes.await.map_err(|error| error.fault())?;
-        Ok(wholes.iter().map(|whole| view(whole, &self.world().live, false)).collect())
+        let is_all = wholes.len() < usize::try_from(limit).unwrap_or(0);
+        let views = wholes.iter().map(|whole| view(whole, &self.world().live, false)).collect();
+        Ok((views, is_all))
     }
 }
 
+/// What the page after this run begins after.
+pub(crate) fn cursor_of(view: &RunView) -> String {
+    let RunView { submitted_at, run, source, .. } = view;
+    format!("{submitted_at} {run} {}", source.as_deref().unwrap_or_default())
+}
+
+fn cursor(text: &str) -> Option<RunCursor> {
+    let mut words = text.splitn(3, ' ');
+    let (time, id) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+    Some(RunCursor { time, id, source: words.next().unwrap_or_default().to_owned() })
+}
+
 fn view(whole: &Whole, live: &Live, with_steps: bool) -> RunView {
-    let Whole { run, flows } = whole;
+    let Whole { run, flows, retried_as, archived_at } = whole;
     let lives: Vec<_> = flows.iter().map(|(flow, _)| live.find(flow.id)).collect();
     let newest = lives.iter().flatten().map(|flow| flow.changed()).max().unwrap_or(0);
     let at = flows.iter().position(|(flow, _)| Some(flow.id) == run.flow);
@@ -130,8 +168,11 @@ fn view(whole: &Whole, live: &Live, with_steps: bool) -> RunView {
         subject: run.subject.clone(),
         source: run.source.clone(),
         state,
-        stages: stages(run, flows, &lives),
+        stages: if archived_at.is_some() { Vec::new() } else { stages(run, flows, &lives) },
         steps: if with_steps { steps(flows) } else { Vec::new() },
+        retry_of: run.retry_of.clone(),
+        retried_as: retried_as.clone(),
+        archived_at: *archived_at,
         version: live.version(&run.id).max(newest),
         submitted_at: run.submitted_at,
         ended_at: run.ended_at,
@@ -154,6 +195,7 @@ fn steps(flows: &[(FlowRow, Vec<StepRow>)]) -> Vec<StepRecord> {
             Some(note) => format!("{}: {note}", step.event),
             None => step.event.clone(),
         }),
+        timings: step.timings.clone(),
     };
     all.into_iter().skip(skipped).map(record).collect()
 }

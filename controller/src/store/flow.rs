@@ -1,8 +1,9 @@
 //! Flows and their event log: every move is one update, guarded, and one appended step.
 
+use airlock_protocol::control::{RunId, Timing};
 use rusqlite::{Row, Transaction};
 
-use super::unreadable::{BadRecord, Key};
+use super::unreadable::{self, BadRecord, Key};
 use super::{StoreFault, now};
 
 /// A flow's number.
@@ -79,6 +80,8 @@ pub struct Move {
     pub started_at: i64,
     /// One line of what came of it.
     pub outcome: Option<String>,
+    /// What of the attempt was measured by itself.
+    pub timings: Vec<Timing>,
 }
 
 const COLUMNS: &str = "id, machine, definition, subject, state, step, attempt, interruptions, \
@@ -175,8 +178,9 @@ pub fn begin(tx: &Transaction<'_>, new: &NewFlow) -> Result<FlowId, StoreFault> 
 /// Moves a flow and appends the step. The foreign key into `transition` refuses a move that the
 /// machine's table does not have.
 pub fn advance(tx: &Transaction<'_>, step: &Move) -> Result<(), StoreFault> {
-    let Move { from, event, target, attempt, ends, subject, data, fault, started_at, outcome } =
-        step;
+    let Move { from, event, target, attempt, ends, subject, data, fault, .. } = step;
+    let Move { started_at, outcome, timings, .. } = step;
+    let timings = (!timings.is_empty()).then(|| serde_json::to_string(timings)).transpose()?;
     let now = now();
     let stays = *target == from.state;
     let moved = tx
@@ -203,19 +207,23 @@ pub fn advance(tx: &Transaction<'_>, step: &Move) -> Result<(), StoreFault> {
     if moved != 1 {
         return Err(StoreFault::Moved);
     }
-    tx.prepare_cached("INSERT INTO steps VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
-        .execute((
-            from.id,
-            from.step,
-            &from.machine,
-            &from.state,
-            event,
-            target,
-            from.attempt,
-            started_at,
-            now.saturating_sub(*started_at).max(0),
-            outcome,
-        ))?;
+    tx.prepare_cached(
+        "INSERT INTO steps (flow, step, machine, source, event, target, attempt, started_at, \
+         took_ms, outcome, timings) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?
+    .execute((
+        from.id,
+        from.step,
+        &from.machine,
+        &from.state,
+        event,
+        target,
+        from.attempt,
+        started_at,
+        now.saturating_sub(*started_at).max(0),
+        outcome,
+        timings,
+    ))?;
     Ok(())
 }
 
@@ -223,7 +231,8 @@ pub fn advance(tx: &Transaction<'_>, step: &Move) -> Result<(), StoreFault> {
 pub fn note_interruption(tx: &Transaction<'_>, flow: &FlowRow) -> Result<u32, StoreFault> {
     let target: String = flow.state.clone();
     tx.prepare_cached(
-        "INSERT INTO steps SELECT id, step, machine, state, ?2, ?3, attempt, changed_at, 0, \
+        "INSERT INTO steps (flow, step, machine, source, event, target, attempt, started_at, \
+         took_ms, outcome) SELECT id, step, machine, state, ?2, ?3, attempt, changed_at, 0, \
          'the daemon died' FROM flows WHERE id = ?1",
     )?
     .execute((flow.id, crate::flow::machine::INTERRUPTED, target))?;
@@ -253,15 +262,45 @@ pub struct StepRow {
     pub took_ms: u64,
     /// What came of it.
     pub outcome: Option<String>,
+    /// What of it was measured by itself.
+    pub timings: Vec<Timing>,
 }
 
-/// The steps of a flow, in order.
-pub fn steps(tx: &Transaction<'_>, flow: FlowId) -> Result<Vec<StepRow>, StoreFault> {
+/// The flows of a run, in the order it came to them.
+pub fn of_run(tx: &Transaction<'_>, run: &RunId) -> Result<Vec<FlowRow>, StoreFault> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM run_flows JOIN flows ON flows.id = run_flows.flow \
+         WHERE run_flows.run = ?1 ORDER BY run_flows.flow"
+    );
+    let mut statement = tx.prepare_cached(&sql)?;
+    let mut rows = statement.query([run.as_str()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        match read(row) {
+            Ok(flow) => found.push(flow),
+            // Of one that was set aside nothing can be shown but that: the run's fault says so.
+            Err(StoreFault::Record(bad)) if unreadable::holds(tx, &bad.key)? => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The steps of a run's flows, in their order; with what was measured only where asked for.
+pub fn steps(
+    tx: &Transaction<'_>,
+    run: &RunId,
+    with_timings: bool,
+) -> Result<Vec<StepRow>, StoreFault> {
     let mut statement = tx.prepare_cached(
-        "SELECT flow, machine, source, event, attempt, started_at, took_ms, outcome \
-         FROM steps WHERE flow = ?1 ORDER BY step",
+        "SELECT steps.flow, machine, source, event, attempt, started_at, took_ms, outcome, \
+         CASE WHEN ?2 THEN timings END FROM run_flows JOIN steps ON steps.flow = run_flows.flow \
+         WHERE run_flows.run = ?1 ORDER BY run_flows.flow, steps.step",
     )?;
-    let rows = statement.query_map([flow], |row| {
+    let rows = statement.query_map((run.as_str(), with_timings), |row| {
+        let timings: Option<String> = row.get(8)?;
+        // What cannot be read of it is as good as not measured.
+        let timings = timings.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
         Ok(StepRow {
             flow: row.get(0)?,
             machine: row.get(1)?,
@@ -271,6 +310,7 @@ pub fn steps(tx: &Transaction<'_>, flow: FlowId) -> Result<Vec<StepRow>, StoreFa
             started_at: row.get(5)?,
             took_ms: super::unsigned(row.get(6)?),
             outcome: row.get(7)?,
+            timings,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

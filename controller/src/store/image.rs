@@ -1,5 +1,6 @@
 //! Images, their layers, the blobs and the volumes that hold them.
 
+mod page;
 mod removal;
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
@@ -8,6 +9,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{StoreFault, now, parsed, reconcile, unsigned};
 
+pub use page::{ImageFilter, page};
 pub use removal::{Leftovers, doomed, forget_doomed, remove};
 
 /// An image as it is stored.
@@ -138,22 +140,6 @@ pub fn by_name(tx: &Transaction<'_>, name: &str) -> Result<Vec<ImageRow>, StoreF
         }
     }
     Ok(Vec::new())
-}
-
-/// A page of images in order of name and digest, after that one.
-pub fn page(
-    tx: &Transaction<'_>,
-    after: Option<(&str, &str)>,
-    limit: u32,
-) -> Result<Vec<ImageRow>, StoreFault> {
-    let (name, digest) = after.unwrap_or(("", ""));
-    let sql = format!(
-        "SELECT {IMAGE} FROM images WHERE (name, digest) > (?1, ?2) \
-         ORDER BY name, digest LIMIT ?3"
-    );
-    let mut statement = tx.prepare_cached(&sql)?;
-    let rows = statement.query_map((name, digest, limit), raw)?;
-    rows.map(|row| image(row?)).collect()
 }
 
 /// The layers of an image, lowest first.

@@ -43,6 +43,9 @@ pub(super) const ALL: &[&str] = &[
     include_str!("migrations/0002_indices.sql"),
     include_str!("migrations/0003_unreadable_and_epochs.sql"),
     include_str!("migrations/0004_trees.sql"),
+    include_str!("migrations/0005_timings.sql"),
+    include_str!("migrations/0006_lists.sql"),
+    include_str!("migrations/0007_history.sql"),
 ];
 
 /// How many backups from before migrations are kept.

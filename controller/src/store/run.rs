@@ -98,6 +98,30 @@ pub struct RunRow {
     pub ended_at: Option<i64>,
     /// Whether it could not be read, and this is what is left of it.
     pub set_aside: bool,
+    /// The run that it does again.
+    pub retry_of: Option<RunId>,
+}
+
+/// Which runs are listed.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// Those that stand so; all where absent.
+    pub standing: Option<Standing>,
+    /// Those whose source begins with this.
+    pub source: Option<String>,
+    /// Those submitted then or before.
+    pub before: Option<i64>,
+}
+
+/// The run that ends a page.
+#[derive(Clone, Debug)]
+pub struct RunCursor {
+    /// When it was submitted.
+    pub time: i64,
+    /// Its id.
+    pub id: String,
+    /// Its source.
+    pub source: String,
 }
 
 const KINDS: [(RunKind, &str); 3] =
@@ -114,11 +138,11 @@ pub(super) fn kind_of(name: &str) -> Option<RunKind> {
 }
 
 const COLUMNS: &str = "id, kind, key, subject, source, image, activation, position, flow, state, \
-                       tally, fault, request, uid, submitted_at, ended_at, \
+                       tally, fault, request, uid, submitted_at, ended_at, retry_of, \
                        EXISTS (SELECT 1 FROM unreadable u WHERE u.kind = 'run' AND u.id = runs.id) \
                        AS set_aside";
 
-fn run(row: &Row<'_>) -> Result<RunRow, StoreFault> {
+pub(super) fn run(row: &Row<'_>) -> Result<RunRow, StoreFault> {
     let key = row.get_ref("id")?.as_bytes().map_or_else(|_none| Vec::new(), <[u8]>::to_vec);
     columns(row).map_err(|error| BadRecord::of(Key::Run(key), error))
 }
@@ -147,6 +171,7 @@ fn columns(row: &Row<'_>) -> Result<RunRow, StoreFault> {
         submitted_at: row.get("submitted_at")?,
         ended_at: row.get("ended_at")?,
         set_aside: row.get("set_aside")?,
+        retry_of: maybe("retry_of")?.map(|id| parsed(&id, "runs.retry_of")).transpose()?,
     })
 }
 
@@ -214,28 +239,73 @@ pub fn fresh_id(tx: &Transaction<'_>) -> Result<RunId, StoreFault> {
             bits >>= 5;
         }
         let id = RunId::try_from(text).map_err(|_invalid| StoreFault::Unreadable("runs.id"))?;
-        if !tx.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([id.as_str()])? {
+        let taken = "SELECT 1 FROM runs WHERE id = ?1 \
+                     UNION ALL SELECT 1 FROM archived_runs WHERE id = ?1";
+        if !tx.prepare_cached(taken)?.exists([id.as_str()])? {
             return Ok(id);
         }
     }
     Err(StoreFault::Unreadable("runs.id"))
 }
 
-/// A page of runs, newest first, after that one.
+/// A page of runs, newest first, after that one. Those of sources that begin alike come source by
+/// source, unless they go on: of these there are few.
 pub fn page(
     tx: &Transaction<'_>,
-    all: bool,
-    after: Option<(i64, &str)>,
+    filter: &RunFilter,
+    after: Option<&RunCursor>,
     limit: u32,
 ) -> Result<Vec<RunRow>, StoreFault> {
-    let (time, id) = after.unwrap_or((i64::MAX, ""));
-    // Two statements, so that each has its index: most runs have ended.
-    let which = if all { "" } else { "ended_at IS NULL AND" };
-    let filter = format!(
-        "{which} submitted_at <= ?1 AND (submitted_at < ?1 OR id > ?2) \
-         ORDER BY submitted_at DESC, id LIMIT ?3"
+    let newest = filter.before.unwrap_or(i64::MAX);
+    let (time, id) = after.map_or((newest, ""), |run| (run.time.min(newest), run.id.as_str()));
+    // A statement each, so that each has its index: most runs have ended. A sign before a column
+    // keeps SQLite from that column's index, which would not give the order.
+    let by = if filter.source.is_some() { "+" } else { "" };
+    let which = match filter.standing {
+        None => String::new(),
+        Some(Standing::Running) => "ended_at IS NULL AND ".to_owned(),
+        Some(ended) => format!("{by}state = '{}' AND ", ended.name()),
+    };
+    let within = "submitted_at <= ?1 AND (submitted_at < ?1 OR id > ?2)";
+    let order = "ORDER BY submitted_at DESC, id LIMIT ?3";
+    let Some(source) = &filter.source else {
+        return many(tx, &format!("{which}{within} {order}"), (time, id, limit));
+    };
+    let end = end_of(source);
+    if filter.standing == Some(Standing::Running) {
+        let sources = "+source >= ?4 AND +source < ?5";
+        let filter = format!("{which}{within} AND {sources} {order}");
+        return many(tx, &filter, (time, id, limit, source, end));
+    }
+    // The rest of the source that the page before ended in, then the sources behind it.
+    let mut found = Vec::new();
+    let mut from = source.as_str();
+    let mut behind = ">=";
+    if let Some(last) = after {
+        let rest = format!("source = ?4 AND {which}{within} {order}");
+        found = many(tx, &rest, (time, id, limit, &last.source))?;
+        (from, behind) = (&last.source, ">");
+    }
+    let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
+    let others = format!(
+        "source {behind} ?1 AND source < ?2 AND {which}submitted_at <= ?3 \
+         ORDER BY source, submitted_at DESC, id LIMIT ?4"
     );
-    many(tx, &filter, (time, id, limit))
+    found.extend(many(tx, &others, (from, end, newest, left))?);
+    Ok(found)
+}
+
+/// What comes behind every text that begins with this.
+pub(super) fn end_of(start: &str) -> String {
+    format!("{start}{}", char::MAX)
+}
+
+/// The newest run that does this one again.
+pub fn retried_as(tx: &Transaction<'_>, run: &RunId) -> Result<Option<RunId>, StoreFault> {
+    let sql = "SELECT id FROM runs WHERE retry_of = ?1 ORDER BY submitted_at DESC LIMIT 1";
+    let mut statement = tx.prepare_cached(sql)?;
+    let found: Option<String> = statement.query_row([run.as_str()], |row| row.get(0)).optional()?;
+    found.map(|id| parsed(&id, "runs.id")).transpose()
 }
 
 /// Runs that could not be read, and which the operator is not done with, the last ones.
@@ -253,8 +323,8 @@ pub fn insert(tx: &Transaction<'_>, run: &RunRow) -> Result<(), StoreFault> {
     let activation = run.activation.as_ref().map(serde_json::to_string).transpose()?;
     tx.prepare_cached(
         "INSERT INTO runs (id, kind, key, subject, source, image, activation, position, state, \
-         tally, request, uid, submitted_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'running', ?9, ?10, ?11, ?12)",
+         tally, request, uid, submitted_at, retry_of) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'running', ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute((
         run.id.as_str(),
@@ -269,6 +339,7 @@ pub fn insert(tx: &Transaction<'_>, run: &RunRow) -> Result<(), StoreFault> {
         &run.request,
         run.uid,
         run.submitted_at,
+        run.retry_of.as_ref().map(RunId::as_str),
     ))?;
     Ok(())
 }

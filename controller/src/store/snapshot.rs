@@ -4,6 +4,7 @@ use airlock_policy::digest::{ChainId, Digest};
 use airlock_policy::name::SnapshotName;
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
+use super::run::end_of;
 use super::{StoreFault, now, parsed, signed, unsigned};
 
 /// A snapshot as it is stored.
@@ -77,9 +78,48 @@ pub fn find(tx: &Transaction<'_>, name: &str) -> Result<Option<SnapshotRow>, Sto
     row.map(snapshot).transpose()
 }
 
-/// A page of snapshots in order of name, after that one.
-pub fn page(tx: &Transaction<'_>, after: &str, limit: u32) -> Result<Vec<SnapshotRow>, StoreFault> {
-    many(tx, "name > ?1 ORDER BY name LIMIT ?2", (after, limit))
+/// Which snapshots are listed.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotFilter {
+    /// Those of an image that came from a source that begins with this.
+    pub source: Option<String>,
+    /// Those made then or before.
+    pub before: Option<i64>,
+}
+
+/// How many snapshots are looked at for one page.
+const LOOKED_AT: u32 = 1000;
+
+/// A page of snapshots in order of name, after that one, and what the next comes after.
+pub fn page(
+    tx: &Transaction<'_>,
+    filter: &SnapshotFilter,
+    after: &str,
+    limit: u32,
+) -> Result<(Vec<SnapshotRow>, Option<String>), StoreFault> {
+    let last: Option<String> = tx
+        .prepare_cached(
+            "SELECT name FROM snapshots WHERE name > ?1 ORDER BY name LIMIT 1 OFFSET ?2",
+        )?
+        .query_row((after, LOOKED_AT.saturating_sub(1)), |row| row.get(0))
+        .optional()?;
+    let (start, end) = match &filter.source {
+        None => (None, None),
+        Some(source) => (Some(source), Some(end_of(source))),
+    };
+    let rows = many(
+        tx,
+        "name > ?1 AND name <= ?2 AND (?3 IS NULL OR created_at <= ?3) AND (?4 IS NULL OR EXISTS \
+         (SELECT 1 FROM sources WHERE image = snapshots.image AND place >= ?4 AND place < ?5)) \
+         ORDER BY name LIMIT ?6",
+        (after, last.clone().unwrap_or_else(|| end_of("")), filter.before, start, end, limit),
+    )?;
+    let is_full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let next = match rows.last() {
+        Some(row) if is_full => Some(row.name.to_string()),
+        Some(_) | None => last,
+    };
+    Ok((rows, next))
 }
 
 /// Every snapshot.

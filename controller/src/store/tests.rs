@@ -1,5 +1,7 @@
 //! On real SQLite, in a real folder.
 
+mod archive;
+mod lists;
 mod plans;
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
@@ -37,6 +39,7 @@ fn step(from: flow::FlowRow, event: &'static str, target: &'static str) -> Move 
         fault: None,
         started_at: now(),
         outcome: None,
+        timings: Vec::new(),
         from,
     }
 }
@@ -102,7 +105,13 @@ async fn whoever_moves_a_flow_second_changes_nothing_at_all() {
     let (at, count, found) = store
         .read(move |tx| {
             let row = flow::find(tx, id)?;
-            Ok((row.state, flow::steps(tx, id)?.len(), image::find(tx, Digest::of(b"x"))?))
+            Ok((
+                row.state,
+                tx.query_row("SELECT count(*) FROM steps WHERE flow = ?1", [id], |row| {
+                    row.get::<_, u32>(0)
+                })?,
+                image::find(tx, Digest::of(b"x"))?,
+            ))
         })
         .await
         .unwrap();
@@ -363,4 +372,56 @@ async fn a_new_database_is_unsettled_until_it_is_said_to_be_whole() {
     store.settle().await.unwrap();
     drop(store);
     assert!(!open(&dir).is_unsettled().await.unwrap());
+}
+
+/// Waits until a check has come to its end.
+async fn verdict(store: &Store) -> Verdict {
+    for _ in 0..1000 {
+        if store.verdict() != Verdict::Checking {
+            return store.verdict();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no verdict");
+}
+
+#[tokio::test]
+async fn a_check_that_takes_long_goes_on_beside_what_is_read_and_written() {
+    let dir = TempDir::new();
+    drop(open(&dir));
+    let store = Store::open_after(None, dir.path(), &machines()).unwrap();
+    store.settle().await.unwrap();
+    assert!(store.was_unclean());
+    store.write(|tx| flow::begin(tx, &new_flow("x"))).await.unwrap();
+    assert_eq!(verdict(&store).await, Verdict::Sound);
+    assert!(store.is_trusted().await.unwrap());
+    store.close_cleanly().await.unwrap();
+    drop(store);
+    let store = open(&dir);
+    assert!(!store.was_unclean() && store.verdict() == Verdict::Sound);
+}
+
+#[tokio::test]
+async fn damage_that_is_found_late_ends_all_writing_and_no_reading() {
+    let dir = TempDir::new();
+    {
+        let store = open(&dir);
+        store.settle().await.unwrap();
+        // A reference to nothing: damage that hinders no statement.
+        let bare = Connection::open(file_of(dir.path())).unwrap();
+        bare.pragma_update(None, "foreign_keys", false).unwrap();
+        bare.execute("INSERT INTO blobs VALUES ('a', 'no such layer', 1, 1, 1, 1)", []).unwrap();
+    }
+    let store = Store::open_after(None, dir.path(), &machines()).unwrap();
+    let Verdict::Damaged(why) = verdict(&store).await else { panic!("sound") };
+    assert!(why.contains("refers"), "{why}");
+    let refused = store.write(|tx| flow::begin(tx, &new_flow("x"))).await.unwrap_err();
+    assert_eq!(refused.fault().code, "db.damaged");
+    assert!(store.read(flow::unfinished).await.unwrap().is_empty());
+    assert!(!store.is_trusted().await.unwrap());
+    store.close_cleanly().await.unwrap();
+    drop(store);
+    // The next start is told before it begins.
+    let refused = Store::open(dir.path(), &machines()).unwrap_err();
+    assert!(matches!(refused, StoreFault::Damaged(_)), "{refused:?}");
 }

@@ -9,9 +9,9 @@ use airlock_policy::digest::{BlobDigest, Digest, TreeDigest};
 use airlock_policy::tree::{Difference, ShownPath};
 use airlock_protocol::control::{
     Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, Finding, HealthLine, HealthState, Hello,
-    ImageView, ListAll, ListRuns, Listing, MachinesView, Named, OneSnapshot, PoolView, Repair,
-    RepairLine, RepairOutcome, RunId, RunState, RunView, ShowRun, SnapshotView, Submit, VerifyView,
-    Watch, Work,
+    ImageView, ListImages, ListRuns, ListSnapshots, Listing, MachinesView, Named, OneSnapshot,
+    PoolView, Repair, RepairLine, RepairOutcome, Retry, RunId, RunState, RunView, ShowRun,
+    SnapshotView, Submit, VerifyView, Watch, Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use futures::StreamExt as _;
@@ -44,6 +44,10 @@ pub(crate) struct Script {
     pub(crate) submitted: Vec<Work>,
     /// What was cancelled.
     pub(crate) cancelled: Vec<RunId>,
+    /// What was begun again.
+    pub(crate) retried: Vec<RunId>,
+    /// What runs were listed.
+    pub(crate) listed: Vec<ListRuns>,
 }
 
 impl Default for Script {
@@ -59,6 +63,8 @@ impl Default for Script {
             hang_ups: 0,
             submitted: Vec::new(),
             cancelled: Vec::new(),
+            retried: Vec::new(),
+            listed: Vec::new(),
         }
     }
 }
@@ -197,8 +203,12 @@ impl Control for Double {
         .await
     }
 
-    async fn runs(self, _: Context, _: ListRuns) -> Result<Listing<RunView>, Fault> {
-        self.listing(|script| script.views.iter().cloned().collect()).await
+    async fn runs(self, _: Context, request: ListRuns) -> Result<Listing<RunView>, Fault> {
+        self.listing(|script| {
+            script.listed.push(request);
+            script.views.iter().cloned().collect()
+        })
+        .await
     }
 
     async fn show_run(self, _: Context, _: ShowRun) -> Result<RunView, Fault> {
@@ -213,11 +223,19 @@ impl Control for Double {
         .await
     }
 
+    async fn retry(self, _: Context, request: Retry) -> Result<RunView, Fault> {
+        self.answer(|script| {
+            script.retried.push(request.run);
+            script.views.front().cloned().unwrap()
+        })
+        .await
+    }
+
     async fn machines(self, _: Context, _: Ask) -> Result<MachinesView, Fault> {
         self.answer(|_| machines()).await
     }
 
-    async fn images(self, _: Context, request: ListAll) -> Result<Listing<ImageView>, Fault> {
+    async fn images(self, _: Context, request: ListImages) -> Result<Listing<ImageView>, Fault> {
         // A page an image: whoever asks has to turn pages.
         let place: usize = request.after.as_deref().unwrap_or("0").parse().unwrap();
         let next = place.saturating_add(1);
@@ -228,7 +246,7 @@ impl Control for Double {
         .await
     }
 
-    async fn snapshots(self, _: Context, _: ListAll) -> Result<Listing<SnapshotView>, Fault> {
+    async fn snapshots(self, _: Context, _: ListSnapshots) -> Result<Listing<SnapshotView>, Fault> {
         self.listing(|_| vec![snapshot()]).await
     }
 

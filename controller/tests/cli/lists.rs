@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use airlock_protocol::control::RunState;
 use serde_json::Value;
 
 use super::double::{Daemon, Script};
 use super::tests::{airlock, ask, assert_harmless, json_lines, text};
-use super::views::{HOSTILE, image};
+use super::views::{HOSTILE, image, run};
 
 #[test]
 fn lists_turn_pages_and_hostile_names_drive_nothing() {
@@ -164,4 +165,64 @@ fn machines_show_what_holds_and_what_would_by_default() {
     );
     assert_eq!(state["deadline_ms"]["default"], Value::Null);
     assert_eq!(document["queues"][0]["limit"]["value"], 5);
+}
+
+#[test]
+fn filters_are_the_daemons_business_and_the_order_is_the_commands() {
+    let mut views: Vec<_> = [RunState::Done, RunState::Failed, RunState::Running].map(run).into();
+    for (n, view) in views.iter_mut().enumerate() {
+        view.run = format!("k7f29qx{n}").parse().unwrap();
+        view.submitted_at += i64::try_from(n).unwrap();
+    }
+    let daemon = Daemon::start("filters", Script { views: views.into(), ..Script::default() });
+    let runs = |more: &[&str]| {
+        let told = ask(&daemon, &[&["runs", "-q"], more].concat());
+        assert_eq!(told.status.code(), Some(0), "{}", text(&told.stderr));
+        text(&told.stdout).lines().map(|line| line.replace("k7f29qx", "")).collect::<String>()
+    };
+    assert_eq!(runs(&["--all"]), "210");
+    assert_eq!(runs(&["--all", "--reverse"]), "012");
+    assert_eq!(runs(&["--all", "--sort", "state"]), "012");
+    assert_eq!(
+        runs(&["--status", "failed", "--source", "s3://images/", "--older-than", "7d"]),
+        "1"
+    );
+    let mut listed = daemon.script().listed;
+    let last = listed.pop().unwrap();
+    assert_eq!((last.all, last.status), (false, Some(RunState::Failed)));
+    assert_eq!(last.source.as_deref(), Some("s3://images/"));
+    let week = 7 * 86_400_000;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let ago = i64::try_from(now.as_millis()).unwrap() - last.before.unwrap();
+    assert!((week..week + 60_000).contains(&ago), "{ago}");
+    assert!(listed.iter().all(|asked| asked.all && asked.before.is_none()));
+    let told = ask(&daemon, &["images", "--older-than", "7"]);
+    assert_eq!(told.status.code(), Some(2), "a number alone could be any unit");
+}
+
+#[test]
+fn the_manual_names_every_column_of_every_list() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let manual = std::fs::read_to_string(path).unwrap();
+    let daemon = Daemon::start("columns", Script::default());
+    for list in ["images", "snapshots", "runs"] {
+        let told = ask(&daemon, &[list]);
+        let heading = text(&told.stdout).lines().next().unwrap().to_owned();
+        for column in heading.split_whitespace() {
+            let said = format!("| `{list}` | {column} |");
+            assert!(manual.contains(&said), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_retry_is_watched_as_any_run_is() {
+    let daemon = Daemon::start("retry", Script::default());
+    let told = ask(&daemon, &["retry", "k7f29qxm"]);
+    assert_eq!((told.status.code(), text(&told.stdout)), (Some(0), "/dev/airlock/web\n".into()));
+    let retried: Vec<_> = daemon.script().retried.iter().map(ToString::to_string).collect();
+    assert_eq!(retried, ["k7f29qxm"]);
+    let told = ask(&daemon, &["retry", "k7f29qxm", "--output", "json"]);
+    let last = json_lines(&told.stdout).pop().unwrap();
+    assert_eq!((&last["type"], &last["retry_of"]), (&"result".into(), &Value::Null));
 }

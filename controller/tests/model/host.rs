@@ -9,7 +9,8 @@ use airlock_policy::digest::Digest;
 use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_policy::source::Source;
 use airlock_protocol::control::{
-    ControlClient, Fault, ListAll, ListRuns, Repair, RunId, RunView, ShowRun, Submit, Work,
+    ControlClient, Fault, ListImages, ListRuns, ListSnapshots, Repair, RunId, RunView, ShowRun,
+    Submit, Work,
 };
 use airlock_protocol::reply::VolumeState;
 use airlock_protocol::wire::transport;
@@ -137,7 +138,7 @@ impl Host {
     pub(crate) async fn runs(&self) -> Vec<RunView> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let page = ListRuns { all: true, after };
+            let page = ListRuns { all: true, after, ..ListRuns::default() };
             let page = self.client().runs(context::current(), page).await.unwrap().unwrap();
             all.extend(page.items);
             after = page.next;
@@ -149,9 +150,14 @@ impl Host {
 
     /// What the daemon says is there: images, and snapshots with their image.
     pub(crate) async fn listed(&self) -> (BTreeSet<Digest>, BTreeMap<SnapshotName, Digest>) {
-        let all = || ListAll { after: None };
-        let images = self.client().images(context::current(), all()).await.unwrap().unwrap();
-        let snapshots = self.client().snapshots(context::current(), all()).await.unwrap().unwrap();
+        let images =
+            self.client().images(context::current(), ListImages::default()).await.unwrap().unwrap();
+        let snapshots = self
+            .client()
+            .snapshots(context::current(), ListSnapshots::default())
+            .await
+            .unwrap()
+            .unwrap();
         for snapshot in &snapshots.items {
             assert!(snapshot.mapped, "{snapshot:?}");
         }

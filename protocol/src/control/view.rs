@@ -143,6 +143,15 @@ pub struct RunView {
     pub stages: Vec<StageView>,
     /// Every attempt at every state so far; filled by `show_run` only.
     pub steps: Vec<StepRecord>,
+    /// The run that it does again.
+    #[serde(default)]
+    pub retry_of: Option<RunId>,
+    /// The run that does it again; filled by `show_run` only.
+    #[serde(default)]
+    pub retried_as: Option<RunId>,
+    /// When its history was removed: there is the bare outcome, and neither stages nor steps.
+    #[serde(default)]
+    pub archived_at: Option<i64>,
     /// Rises with everything that changes here.
     pub version: u64,
     /// When it was submitted.
@@ -209,6 +218,45 @@ pub struct StepRecord {
     pub took_ms: Option<u64>,
     /// What came of it, or why it failed.
     pub outcome: Option<String>,
+    /// What of it was measured by itself.
+    #[serde(default)]
+    pub timings: Vec<Timing>,
+}
+
+/// A part of an attempt that is measured by itself.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubStep {
+    /// A look at the source, tries included.
+    Head,
+    /// The bytes' way from the source to the blobs' disk.
+    Get,
+    /// The hashing of the blob, which goes on beside `get`.
+    Hash,
+    /// The reading of the blob by every rule, and its hashing once more.
+    Scan,
+    /// The making of the volume by the helper.
+    Create,
+    /// The extraction by the worker, with its own hashing and the flush of the filesystem, as the
+    /// daemon saw it.
+    Extract,
+    /// The judgement on the tree's top.
+    Verify,
+    /// The flush of the blob; the sealing of the volume, which commits it to the pool.
+    Flush,
+    /// The taking of the snapshot, and its device's or mount's appearance.
+    Snapshot,
+}
+
+/// How long a part of an attempt took.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Timing {
+    /// The part.
+    pub part: SubStep,
+    /// The bytes that it worked on, where it works on bytes.
+    pub bytes: Option<u64>,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
 }
 
 /// What came of a run.

@@ -42,7 +42,7 @@ fn every_short_help_fits_a_screen_and_every_long_one_has_examples_and_exit_codes
     command.build();
     let mut seen = Vec::new();
     visit(&mut command, "airlock", &mut seen);
-    assert_eq!(seen.len(), 28, "{seen:?}");
+    assert_eq!(seen.len(), 29, "{seen:?}");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `images`, `snapshots`: what is here.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use airlock_protocol::control::{ImageView, SnapshotView};
+use airlock_protocol::control::{ImageView, ListImages, ListSnapshots, SnapshotView};
 
 use super::Session;
-use crate::cli::args::{ListArgs, TimeForm};
+use crate::cli::args::{ImageSort, ImageStatus, ListArgs, SnapshotSort, SnapshotStatus, TimeForm};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::json::{Document, ImageItem, Items, SnapshotItem};
 use crate::cli::pen::Pen;
@@ -13,9 +14,23 @@ use crate::cli::table::{Column, Table};
 use crate::cli::{amount, moment, word};
 
 /// `images`
-pub(crate) async fn images(session: &Session, list: ListArgs) -> Result<Exit, Failure> {
+pub(crate) async fn images(
+    session: &Session,
+    status: Option<ImageStatus>,
+    sort: ImageSort,
+    list: ListArgs,
+) -> Result<Exit, Failure> {
     let client = session.client().await?;
-    let images = client.images().await.map_err(|error| client.failed(error))?;
+    let (status, before) = (status.map(Into::into), list.before());
+    let asked = ListImages { status, source: list.source.clone(), before, after: None };
+    let mut images = client.images(asked).await.map_err(|error| client.failed(error))?;
+    match sort {
+        ImageSort::Name => {}
+        ImageSort::Size => images.sort_by_key(|image| Reverse(size_of(image))),
+        ImageSort::State => images.sort_by_key(|image| word::image(image.state)),
+        ImageSort::Used => images.sort_by_key(|image| Reverse(image.used_at)),
+    }
+    turn(&mut images, &list);
     let Session { console, .. } = session;
     if console.json {
         let items = Items::<ImageItem>::new(images);
@@ -24,16 +39,31 @@ pub(crate) async fn images(session: &Session, list: ListArgs) -> Result<Exit, Fa
         console.lines(images.iter().map(|image| console.out.text(&image.name)))?;
     } else {
         console
-            .result(&image_table(console.out, &images, list.time).render(width(session, list)))?;
+            .result(&image_table(console.out, &images, list.time).render(width(session, &list)))?;
         console.footer(&image_sum(&images));
     }
     Ok(Exit::OK)
 }
 
 /// `snapshots`
-pub(crate) async fn snapshots(session: &Session, list: ListArgs) -> Result<Exit, Failure> {
+pub(crate) async fn snapshots(
+    session: &Session,
+    status: Option<SnapshotStatus>,
+    sort: SnapshotSort,
+    list: ListArgs,
+) -> Result<Exit, Failure> {
     let client = session.client().await?;
-    let snapshots = client.snapshots().await.map_err(|error| client.failed(error))?;
+    let mapped = status.map(|status| status == SnapshotStatus::Active);
+    let (source, before) = (list.source.clone(), list.before());
+    let asked = ListSnapshots { mapped, source, before, after: None };
+    let mut snapshots = client.snapshots(asked).await.map_err(|error| client.failed(error))?;
+    match sort {
+        SnapshotSort::Name => {}
+        SnapshotSort::Image => snapshots.sort_by(|one, other| one.image.cmp(&other.image)),
+        SnapshotSort::Size => snapshots.sort_by_key(|snapshot| Reverse(snapshot.bytes)),
+        SnapshotSort::Age => snapshots.sort_by_key(|snapshot| Reverse(snapshot.created_at)),
+    }
+    turn(&mut snapshots, &list);
     let Session { console, .. } = session;
     if console.json {
         let items = Items::<SnapshotItem>::new(snapshots);
@@ -42,14 +72,26 @@ pub(crate) async fn snapshots(session: &Session, list: ListArgs) -> Result<Exit,
         console.lines(snapshots.iter().map(|snapshot| &snapshot.name))?;
     } else {
         let table = snapshot_table(console.out, &snapshots, list.time);
-        console.result(&table.render(width(session, list)))?;
+        console.result(&table.render(width(session, &list)))?;
         console.footer(&amount::of(snapshots.len(), "snapshot"));
     }
     Ok(Exit::OK)
 }
 
+/// Turns a sorted list around, where that is asked for.
+pub(crate) fn turn<T>(items: &mut [T], list: &ListArgs) {
+    if list.reverse {
+        items.reverse();
+    }
+}
+
+/// The size of an image, as it is shown.
+fn size_of(image: &ImageView) -> u64 {
+    image.file_bytes.unwrap_or(image.blob_bytes)
+}
+
 /// The width that a table has to fit.
-pub(crate) fn width(session: &Session, list: ListArgs) -> Option<usize> {
+pub(crate) fn width(session: &Session, list: &ListArgs) -> Option<usize> {
     session.console.out_width.filter(|_| !list.wide)
 }
 
@@ -79,7 +121,7 @@ fn image_table(pen: Pen, images: &[ImageView], form: TimeForm) -> Table {
             [
                 image.name.clone(),
                 image.digest.short(),
-                amount::bytes(image.file_bytes.unwrap_or(image.blob_bytes)),
+                amount::bytes(size_of(image)),
                 image.layers.len().to_string(),
                 word::image(image.state).to_owned(),
                 if active == 0 { "-".to_owned() } else { active.to_string() },

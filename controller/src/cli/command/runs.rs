@@ -1,10 +1,12 @@
 //! `runs`, `runs show`, `runs watch`: durable work, and how it went.
 
-use airlock_protocol::control::{RunId, RunView};
+use std::cmp::Reverse;
+
+use airlock_protocol::control::{ListRuns, RunId, RunState, RunView, Timing};
 
 use super::Session;
-use super::list::{time, width};
-use crate::cli::args::{ListArgs, TimeForm};
+use super::list::{time, turn, width};
+use crate::cli::args::{ListArgs, RunSort, RunStatus, TimeForm};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::follow::{Signals, follow};
 use crate::cli::json::{Document, Items, RunItem};
@@ -12,10 +14,28 @@ use crate::cli::pen::{Ink, Pen};
 use crate::cli::table::{Column, Table};
 use crate::cli::{amount, moment, outcome, report, word};
 
-/// `runs [--all]`
-pub(crate) async fn list(session: &Session, all: bool, list: ListArgs) -> Result<Exit, Failure> {
+/// `runs [--all] [--status STATE]`
+pub(crate) async fn list(
+    session: &Session,
+    (all, status): (bool, Option<RunStatus>),
+    sort: RunSort,
+    list: ListArgs,
+) -> Result<Exit, Failure> {
     let client = session.client().await?;
-    let runs = client.runs(all).await.map_err(|error| client.failed(error))?;
+    let status = status.map(RunState::from);
+    let (source, before) = (list.source.clone(), list.before());
+    let asked = ListRuns { all, status, source, before, after: None };
+    let mut runs = client.runs(asked).await.map_err(|error| client.failed(error))?;
+    // Whether one that goes on works or waits, its daemon knows and not the database.
+    runs.retain(|run| status.is_none_or(|status| run.state == status));
+    runs.sort_by_key(|run| Reverse(run.submitted_at));
+    match sort {
+        RunSort::Age => {}
+        RunSort::Image => runs.sort_by(|one, other| one.subject.cmp(&other.subject)),
+        RunSort::State => runs.sort_by_key(|run| word::run(run.state)),
+        RunSort::Took => runs.sort_by_key(|run| Reverse(took(run))),
+    }
+    turn(&mut runs, &list);
     let Session { console, .. } = session;
     if console.json {
         let items = Items::<RunItem>::new(runs);
@@ -24,21 +44,21 @@ pub(crate) async fn list(session: &Session, all: bool, list: ListArgs) -> Result
         console.lines(runs.iter().map(|run| &run.run))?;
     } else {
         let table = table(console.out, &runs, list.time);
-        console.result(&table.render(width(session, list)))?;
+        console.result(&table.render(width(session, &list)))?;
         console.footer(&amount::of(runs.len(), "run"));
     }
     Ok(Exit::OK)
 }
 
-/// `runs show RUN`
-pub(crate) async fn show(session: &Session, run: RunId) -> Result<Exit, Failure> {
+/// `runs show RUN [--timing]`
+pub(crate) async fn show(session: &Session, run: RunId, timing: bool) -> Result<Exit, Failure> {
     let client = session.client().await?;
     let view = client.show_run(run).await.map_err(|error| client.failed(error))?;
     let Session { console, .. } = session;
     if console.json {
         console.document(&Document::new("airlock.run/1", RunItem::from(view)))?;
     } else {
-        console.result(&page(console.out, &view))?;
+        console.result(&page(console.out, &view, timing))?;
     }
     Ok(Exit::OK)
 }
@@ -65,8 +85,6 @@ fn table(pen: Pen, runs: &[RunView], form: TimeForm) -> Table {
         // The stage that goes on, or the last one that began.
         let begun = |state| word::stage(state) != "pending";
         let stage = run.stages.iter().rfind(|stage| begun(stage.state));
-        let end = run.ended_at.unwrap_or_else(moment::now);
-        let took = u64::try_from(end.saturating_sub(run.submitted_at)).unwrap_or(0);
         table.row(
             [
                 run.run.to_string(),
@@ -74,7 +92,7 @@ fn table(pen: Pen, runs: &[RunView], form: TimeForm) -> Table {
                 run.subject.clone(),
                 word::run(run.state).to_owned(),
                 stage.map_or("-".to_owned(), |stage| stage.name.clone()),
-                moment::took(took),
+                moment::took(took(run)),
                 time(form, run.submitted_at),
             ]
             .map(|cell| pen.text(&cell)),
@@ -83,7 +101,13 @@ fn table(pen: Pen, runs: &[RunView], form: TimeForm) -> Table {
     table
 }
 
-fn page(pen: Pen, view: &RunView) -> String {
+/// How long a run took, or has taken, in milliseconds.
+fn took(run: &RunView) -> u64 {
+    let end = run.ended_at.unwrap_or_else(moment::now);
+    u64::try_from(end.saturating_sub(run.submitted_at)).unwrap_or(0)
+}
+
+fn page(pen: Pen, view: &RunView, timing: bool) -> String {
     let id = pen.ink(Ink::Bold, view.run.as_str());
     let (state, kind) = (word::run(view.state), word::kind(view.kind));
     let submitted = moment::utc(view.submitted_at);
@@ -92,10 +116,19 @@ fn page(pen: Pen, view: &RunView) -> String {
     labels.extend(view.source.clone().map(|source| ("source".to_owned(), Ink::Plain, source)));
     labels.push(("asked".to_owned(), Ink::Plain, submitted));
     labels.extend(view.ended_at.map(|at| ("ended".to_owned(), Ink::Plain, moment::utc(at))));
+    let run = |label: &str, run: &RunId| (label.to_owned(), Ink::Plain, run.to_string());
+    labels.extend(view.retry_of.as_ref().map(|of| run("again", of)));
+    labels.extend(view.retried_as.as_ref().map(|by| run("retried", by)));
+    let removed = |at| format!("{}: its stages and steps are not kept any more", moment::utc(at));
+    labels.extend(view.archived_at.map(|at| ("archived".to_owned(), Ink::Plain, removed(at))));
     page.push_str(&report::labelled(pen, &labels));
     if !view.steps.is_empty() {
         page.push('\n');
         page.push_str(&steps(pen, view).render(None));
+    }
+    if timing {
+        page.push('\n');
+        page.push_str(&timings(pen, view).render(None));
     }
     if let Some(result) = &view.result {
         page.push('\n');
@@ -131,4 +164,42 @@ fn steps(pen: Pen, view: &RunView) -> Table {
         );
     }
     table
+}
+
+fn timings(pen: Pen, view: &RunView) -> Table {
+    let mut table = Table::new(&[
+        Column::text("STATE"),
+        Column::number("TRY"),
+        Column::text("PART"),
+        Column::number("SIZE"),
+        Column::number("TOOK"),
+        Column::number("RATE"),
+    ]);
+    for step in &view.steps {
+        for Timing { part, bytes, took_us } in &step.timings {
+            let rate = bytes.and_then(|bytes| rate(bytes, *took_us));
+            table.row(
+                [
+                    step.state.clone(),
+                    step.attempt.to_string(),
+                    word::sub_step(*part).to_owned(),
+                    bytes.map_or_else(|| "-".to_owned(), amount::bytes),
+                    moment::took_us(*took_us),
+                    rate.map_or_else(
+                        || "-".to_owned(),
+                        |rate| format!("{}/s", amount::bytes(rate)),
+                    ),
+                ]
+                .map(|cell| pen.text(&cell)),
+            );
+        }
+    }
+    table
+}
+
+/// Bytes a second; of less than a millisecond it says nothing.
+fn rate(bytes: u64, took_us: u64) -> Option<u64> {
+    let per_second = u128::from(bytes).saturating_mul(1_000_000);
+    let rate = per_second.checked_div(u128::from(took_us)).filter(|_| took_us >= 1000)?;
+    u64::try_from(rate).ok().filter(|rate| *rate > 0)
 }

@@ -1,6 +1,6 @@
 //! `verify`: reads the volumes and blobs of images again, a verdict a line.
 
-use airlock_protocol::control::{ErrorClass, Finding, ImageState, VerifyView};
+use airlock_protocol::control::{ErrorClass, Finding, ImageState, ListImages, VerifyView};
 use serde::Serialize;
 
 use super::Session;
@@ -65,7 +65,8 @@ pub(crate) async fn verify(
 
 /// By digest: two images may have one name.
 async fn unpacked(client: &Client) -> Result<Vec<String>, Failure> {
-    let images = client.images().await.map_err(|error| client.failed(error))?;
+    let images =
+        client.images(ListImages::default()).await.map_err(|error| client.failed(error))?;
     let images = images.into_iter().filter(|image| image.state != ImageState::Downloaded);
     Ok(images.map(|image| image.digest.hex()).collect())
 }

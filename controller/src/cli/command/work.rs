@@ -1,7 +1,7 @@
 //! `pull`, `activate`, `run`: submit, then watch.
 
 use airlock_policy::source::Source;
-use airlock_protocol::control::{Activation, ErrorClass, Work};
+use airlock_protocol::control::{Activation, ErrorClass, RunId, Work};
 
 use super::Session;
 use crate::cli::args::ActivationArgs;
@@ -36,6 +36,17 @@ pub(crate) async fn run(
     let activation = activation(&how);
     let work = |source| Work::Run { source, activation: activation.clone() };
     submit(session, sources.into_iter().map(work)).await
+}
+
+/// `retry RUN…`
+pub(crate) async fn retry(session: &Session, runs: Vec<RunId>) -> Result<Exit, Failure> {
+    let mut signals = Signals::new()?;
+    let client = session.client().await?;
+    let mut targets = Vec::new();
+    for run in runs {
+        targets.push(client.retry(run).await.map_err(|error| client.failed(error)));
+    }
+    follow(&session.console, &client, &mut signals, session.limit, targets).await
 }
 
 fn activation(how: &ActivationArgs) -> Activation {

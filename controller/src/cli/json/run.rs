@@ -1,6 +1,8 @@
 //! Runs as programs read them: in lists, and as a stream of lines while one is watched.
 
-use airlock_protocol::control::{Reused, RunResult, RunState, RunView, StageView, StepRecord};
+use airlock_protocol::control::{
+    Reused, RunResult, RunState, RunView, StageView, StepRecord, Timing,
+};
 use serde::Serialize;
 
 use crate::cli::report::ErrorBody;
@@ -40,6 +42,9 @@ pub(crate) struct RunItem {
     state: &'static str,
     submitted_at: String,
     ended_at: Option<String>,
+    retry_of: Option<String>,
+    retried_as: Option<String>,
+    archived_at: Option<String>,
     stages: Vec<StageItem>,
     steps: Vec<StepItem>,
     result: Option<ResultItem>,
@@ -56,6 +61,9 @@ impl From<RunView> for RunItem {
             state: word::run(view.state),
             submitted_at: moment::utc(view.submitted_at),
             ended_at: view.ended_at.map(moment::utc),
+            retry_of: view.retry_of.map(String::from),
+            retried_as: view.retried_as.map(String::from),
+            archived_at: view.archived_at.map(moment::utc),
             stages: view.stages.into_iter().map(Into::into).collect(),
             steps: view.steps.into_iter().map(Into::into).collect(),
             result: view.result.map(Into::into),
@@ -101,13 +109,36 @@ struct StepItem {
     started_at: String,
     took_ms: Option<u64>,
     message: Option<String>,
+    timings: Vec<TimingItem>,
 }
 
 impl From<StepRecord> for StepItem {
     fn from(record: StepRecord) -> Self {
-        let StepRecord { machine, state, attempt, started_at, took_ms, outcome } = record;
+        let StepRecord { machine, state, attempt, started_at, took_ms, outcome, timings } = record;
         let started_at = moment::utc(started_at);
-        Self { machine, state, attempt, started_at, took_ms, message: outcome }
+        Self {
+            machine,
+            state,
+            attempt,
+            started_at,
+            took_ms,
+            message: outcome,
+            timings: timings.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct TimingItem {
+    part: &'static str,
+    size_bytes: Option<u64>,
+    took_us: u64,
+}
+
+impl From<Timing> for TimingItem {
+    fn from(timing: Timing) -> Self {
+        let Timing { part, bytes, took_us } = timing;
+        Self { part: word::sub_step(part), size_bytes: bytes, took_us }
     }
 }
 

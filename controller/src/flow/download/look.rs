@@ -1,8 +1,11 @@
 //! Looks at a source, and at what is here of it already.
 
+use std::time::Instant;
+
 use airlock_policy::digest::{BlobDigest, Digest};
 use airlock_policy::size::ByteSize;
 use airlock_policy::source::Source;
+use airlock_protocol::control::SubStep;
 
 use super::{Download, DownloadEvent, Outcome, blocking, source_fault};
 use crate::flow::World;
@@ -25,11 +28,10 @@ pub(super) async fn check_exists(world: &World, step: &mut Step<'_, Download>) -
     {
         return Ok(DownloadEvent::Held);
     }
-    let info = world
-        .sources
-        .head(&source.place, &step.cancel)
-        .await
-        .map_err(|error| source_fault(&error))?;
+    let begun = Instant::now();
+    let looked = world.sources.head(&source.place, &step.cancel).await;
+    step.took(SubStep::Head, None, begun.elapsed());
+    let info = looked.map_err(|error| source_fault(&error))?;
     let seen = seen(&info);
     step.live.progress(0, Some(seen.bytes), None);
     step.note = Some(ByteSize(seen.bytes).to_string());

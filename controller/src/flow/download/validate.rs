@@ -1,11 +1,12 @@
 //! Reads a blob as the sandboxed worker will, before any helper is asked to.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use airlock_archive::Position;
 use airlock_policy::digest::BlobDigest;
 use airlock_policy::source::Source;
-use airlock_protocol::control::Fault;
+use airlock_protocol::control::{Fault, SubStep};
 
 use super::look::is_as_validated;
 use super::{Download, DownloadEvent, Outcome, follow};
@@ -35,7 +36,9 @@ pub(super) async fn validate(world: &World, step: &mut Step<'_, Download>) -> Ou
     let cancel = step.cancel.clone();
     let scan = async move { blobs.scan(layer, limits, &told, &cancel).await };
     let live = Arc::clone(&step.live);
+    let begun = Instant::now();
     let scan = follow(&progress, bytes, &live, scan).await;
+    step.took(SubStep::Scan, Some(progress.figures().done_bytes), begun.elapsed());
     let scan = scan.map_err(|error| unfit(&error, &step.input.source, digest))?;
     step.data.diff_id = Some(scan.summary.diff_id);
     (step.data.entries, step.data.file_bytes) = (scan.summary.entries, scan.summary.file_bytes);

@@ -159,6 +159,7 @@ impl Engine {
             fault: fault.as_ref().map(serde_json::to_string).transpose()?,
             started_at: *started_at,
             outcome: fault.as_ref().map(|f| f.message.clone()).or_else(|| step.note.clone()),
+            timings: step.timings.clone(),
             from: row.clone(),
         };
         let joined = M::JOINED.map(|(event, state)| (event.name(), state.name()));

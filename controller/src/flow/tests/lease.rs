@@ -85,6 +85,7 @@ async fn a_flow_of_an_older_epoch_is_moved_by_nobody_until_it_is_taken_up() {
             fault: None,
             started_at: 1,
             outcome: None,
+            timings: Vec::new(),
             from,
         };
         flow::advance(tx, &step)

@@ -1,7 +1,7 @@
 //! One record is damaged, in every way that there is, while several runs are in flight: it is set
 //! aside and told of, and all others come to their ends.
 
-use airlock_protocol::control::{RunId, RunState, RunView, Work};
+use airlock_protocol::control::{ListRuns, RunId, RunState, RunView, Work};
 use rusqlite::Connection;
 
 use super::{Host, Up, run_of};
@@ -35,8 +35,12 @@ async fn three_in_flight(host: &Host) -> Vec<RunId> {
     panic!("the runs do not come to their extractions");
 }
 
+fn every() -> ListRuns {
+    ListRuns { all: true, ..ListRuns::default() }
+}
+
 async fn listed(up: &Up) -> Vec<RunView> {
-    up.engine.views(false, None, 100).await.unwrap()
+    up.engine.views(ListRuns::default(), 100).await.unwrap().0
 }
 
 /// What must hold however one of three was damaged.
@@ -123,7 +127,7 @@ async fn a_run_that_cannot_be_read_is_set_aside_shown_and_blocks_nothing() {
         let shown = shown.unwrap_or_else(|| panic!("{what}: not shown"));
         assert_eq!(shown.fault.as_ref().unwrap().code, "run.unreadable", "{what}");
         assert_eq!(shown.run == *a, is_listed_as_itself, "{what}");
-        let all = up.engine.views(true, None, 100).await.unwrap();
+        let all = up.engine.views(every(), 100).await.unwrap().0;
         assert_eq!(all.len(), 3, "{what}");
         all_else_goes_on(&host, &up, others, what).await;
         let record = up.engine.world().store.read(|tx| {
@@ -155,11 +159,11 @@ async fn damage_in_the_midst_of_work_takes_along_no_run_but_the_damaged_one() {
     assert_eq!(up.end(&pull).await.state, RunState::Unreadable);
     // It ended, long ago as it were: a list of thousands must not fail for it.
     damage(&host, &format!("UPDATE runs SET tally = '7' WHERE id = '{run}'"));
-    let all = up.engine.views(true, None, 100).await.unwrap();
+    let all = up.engine.views(every(), 100).await.unwrap().0;
     assert!(all.iter().all(|view| view.state == RunState::Unreadable), "{all:#?}");
     assert_eq!(all.len(), 2);
     damage(&host, &format!("UPDATE runs SET state = 'failed', fault = '[]' WHERE id = '{run}'"));
-    assert_eq!(up.engine.views(true, None, 100).await.unwrap_err().code, "run.unreadable");
+    assert_eq!(up.engine.views(every(), 100).await.unwrap_err().code, "run.unreadable");
 }
 
 #[tokio::test(flavor = "multi_thread")]

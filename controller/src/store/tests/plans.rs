@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use airlock_protocol::control::RunId;
+use airlock_protocol::control::{ImageState, RunId};
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 
 use super::*;
 use crate::flow::{Activate, Download, Unpack};
+use crate::store::run::{RunCursor, RunFilter, Standing};
 
 /// Every question that a command, a page of a list or a flow puts to the database. The few that
 /// only a start, a repair or a removal puts may read what they are about in full.
@@ -16,28 +17,41 @@ fn ask_everything(tx: &Transaction<'_>) -> Result<(), StoreFault> {
     drop(image::find(tx, digest)?);
     drop(image::by_prefix(tx, "0123456789ab")?);
     drop(image::by_name(tx, "x")?);
-    drop(image::page(tx, Some(("x", "y")), 100)?);
+    for status in [ImageState::Downloaded, ImageState::Unpacked, ImageState::Active] {
+        let filter = image::ImageFilter { status: Some(status), ..image::ImageFilter::default() };
+        drop(image::page(tx, &filter, Some(("x", "y")), 100)?);
+    }
+    drop(image::page(tx, &image::ImageFilter::default(), None, 100)?);
     drop(image::layer_views(tx, digest)?);
     let _: Option<BlobRow> = image::blob(tx, BlobDigest(digest))?;
     let _: bool = image::is_sealed(tx, chain)?;
     drop(source::find(tx, "s3://a/b")?);
     drop(source::of_image(tx, digest)?);
     drop(snapshot::find(tx, "x")?);
-    drop(snapshot::page(tx, "x", 100)?);
+    drop(snapshot::page(tx, &snapshot::SnapshotFilter::default(), "x", 100)?);
     drop(snapshot::of_image(tx, digest)?);
     drop(snapshot::default_of(tx, digest)?);
     drop(run::find(tx, &run_id)?);
     drop(run::active(tx, "key")?);
     drop(run::at_flow(tx, 1)?);
     drop(run::works_on(tx, digest)?);
-    drop(run::page(tx, true, Some((1, "x")), 100)?);
-    drop(run::page(tx, false, Some((1, "x")), 100)?);
+    for standing in [None, Some(Standing::Running), Some(Standing::Failed)] {
+        for source in [None, Some("s3://a/".to_owned())] {
+            let filter = RunFilter { standing, source, before: None };
+            let (id, source) = ("x".to_owned(), "s3://a/b".to_owned());
+            drop(run::page(tx, &filter, Some(&RunCursor { time: 1, id, source }), 100)?);
+        }
+    }
+    drop(run::retried_as(tx, &run_id)?);
+    drop(history::find(tx, &run_id)?);
+    let _: usize = history::forget(tx, 1, 100)?;
     drop(run::flows(tx, &run_id)?);
     drop(run::of_flow(tx, 1)?);
     drop(flow::active(tx, Unpack::NAME, "x")?);
     drop(flow::active(tx, Activate::NAME, "x")?);
     drop(flow::unfinished(tx)?);
-    drop(flow::steps(tx, 1)?);
+    drop(flow::of_run(tx, &run_id)?);
+    drop(flow::steps(tx, &run_id, true)?);
     drop(flow::downloads_since(tx, Download::NAME, 1)?);
     let _: Option<Digest> = reconcile::image_of_volume(tx, chain)?;
     Ok(())

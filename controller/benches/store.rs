@@ -279,7 +279,7 @@ impl Host {
             if let Ok(stream) = UnixStream::connect(self.socket()).await {
                 let client =
                     ControlClient::new(tarpc::client::Config::default(), transport(stream)).spawn();
-                let hello = Hello { protocol: PROTOCOL };
+                let hello = Hello { protocol: PROTOCOL, with_helper: false };
                 client.hello(context::current(), hello).await.unwrap().unwrap();
                 return (daemon, client, begun.elapsed());
             }

@@ -41,7 +41,7 @@ use crate::fault::{Explain as _, fault};
 use crate::flow::{Engine, Live, Locks, Queues, Settings, World, machines};
 use crate::helper::Helper;
 use crate::source::Sources;
-use crate::store::Store;
+use crate::store::{Store, Verdict};
 
 pub use lock::DaemonLock;
 
@@ -201,7 +201,10 @@ impl Daemon {
             back.await;
         }
         loop {
-            tokio::time::sleep(Duration::from_mins(1)).await;
+            // Nothing is tidied while the database is being checked: then as soon as that is done.
+            let is_checked = self.world().store.verdict() != Verdict::Checking;
+            let pause = if is_checked { Duration::from_mins(1) } else { Duration::from_secs(1) };
+            tokio::time::sleep(pause).await;
             self.tidy(false).await;
         }
     }

@@ -51,7 +51,7 @@ struct Inner {
 }
 
 /// How long a start waits for the check of a database that was not closed cleanly.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// And how long where it has to be changed first.
 const AS_LONG_AS_IT_TAKES: Duration = Duration::from_hours(24);

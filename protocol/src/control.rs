@@ -76,6 +76,9 @@ pub trait Control {
 pub struct Hello {
     /// The protocol's version as the caller knows it.
     pub protocol: u32,
+    /// Whether the helper is to be asked who it is, too: that takes up to a second.
+    #[serde(default)]
+    pub with_helper: bool,
 }
 
 /// A question without any detail.
@@ -165,7 +168,8 @@ pub struct Activation {
 pub struct Watch {
     /// The run.
     pub run: RunId,
-    /// The [`RunView::version`] that the caller has seen.
+    /// The [`RunView::version`] that the caller has seen; the largest number there is for whoever
+    /// waits for the end alone.
     pub seen: u64,
 }
 

@@ -81,9 +81,9 @@ impl Client {
         })
     }
 
-    /// Asks the daemon who it is, whatever protocol it speaks.
+    /// Asks the daemon who it is, and of which helper it knows, whatever protocol it speaks.
     pub(crate) async fn hello(socket: &Path, limit: Duration) -> Result<DaemonInfo, NoAnswer> {
-        Ok(hello(socket, Some(limit)).await?.1)
+        Ok(hello(socket, Some(limit), true).await?.1)
     }
 
     /// Connects anew, after the daemon went away.
@@ -217,7 +217,7 @@ async fn connect(
     socket: &Path,
     limit: Option<Duration>,
 ) -> Result<(ControlClient, DaemonInfo), NoAnswer> {
-    let (control, daemon) = hello(socket, limit).await?;
+    let (control, daemon) = hello(socket, limit, false).await?;
     if daemon.protocol != PROTOCOL {
         return Err(NoAnswer::Protocol { theirs: daemon.protocol, ours: PROTOCOL });
     }
@@ -227,12 +227,13 @@ async fn connect(
 async fn hello(
     socket: &Path,
     limit: Option<Duration>,
+    with_helper: bool,
 ) -> Result<(ControlClient, DaemonInfo), NoAnswer> {
     let stream = UnixStream::connect(socket).await.map_err(|source| unreachable(socket, source))?;
     let control = ControlClient::new(tarpc::client::Config::default(), wire::transport(stream));
     let control = control.spawn();
     let limit = limit.unwrap_or(QUESTION).min(QUESTION);
-    let hello = control.hello(until(limit), Hello { protocol: PROTOCOL });
+    let hello = control.hello(until(limit), Hello { protocol: PROTOCOL, with_helper });
     let daemon = answer("hello", limit, hello).await?;
     Ok((control, daemon))
 }

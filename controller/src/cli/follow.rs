@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 pub(crate) use self::leave::Signals;
 use self::leave::{Reason, leave};
 use super::client::Client;
-use super::console::Console;
+use super::console::{Console, Progress};
 use super::failure::{Exit, Failure, NoAnswer, fault};
 use super::json::{Document, Line};
 use super::outcome;
@@ -20,6 +20,8 @@ use super::progress::Reporter;
 
 /// How often what goes on is drawn: five times a second.
 const FRAME: Duration = Duration::from_millis(200);
+/// What whoever waits for the end alone says that it has seen.
+const ONLY_THE_END: u64 = u64::MAX;
 /// How long a daemon that went away is waited for: a restart takes a second or two.
 const AWAY: Duration = Duration::from_secs(30);
 
@@ -105,6 +107,11 @@ impl<'a> Followed<'a> {
         Ok(())
     }
 
+    /// What is seen of a run: where nothing is shown of it, nothing is news but its end.
+    fn seen(&self, view: &RunView) -> u64 {
+        if self.console.progress == Progress::Silent { ONLY_THE_END } else { view.version }
+    }
+
     fn open_views(&self) -> impl Iterator<Item = &RunView> {
         self.runs.iter().filter_map(|target| match target {
             Target::Open(view) => Some(view.as_ref()),
@@ -114,7 +121,7 @@ impl<'a> Followed<'a> {
 
     fn open(&self) -> impl Iterator<Item = Open> {
         self.runs.iter().enumerate().filter_map(|(place, target)| match target {
-            Target::Open(view) => Some((place, view.run.clone(), view.version)),
+            Target::Open(view) => Some((place, view.run.clone(), self.seen(view))),
             Target::Done(_) | Target::Failed(_) => None,
         })
     }
@@ -138,7 +145,7 @@ impl<'a> Followed<'a> {
             }
         };
         let open = match &target {
-            Target::Open(view) => Some((place, view.run.clone(), view.version)),
+            Target::Open(view) => Some((place, view.run.clone(), self.seen(view))),
             Target::Done(_) | Target::Failed(_) => None,
         };
         if let Some(slot) = self.runs.get_mut(place) {
@@ -221,7 +228,8 @@ async fn poll(client: &Client, open: Open) -> (usize, Result<RunView, NoAnswer>)
         match client.watch(run.clone(), seen).await {
             Ok(view) => {
                 // A daemon that answers at once and without news must not be asked in a tight loop.
-                if view.version == seen && !view.state.is_over() {
+                let is_news = seen < ONLY_THE_END && view.version != seen;
+                if !is_news && !view.state.is_over() {
                     tokio::time::sleep(FRAME.saturating_sub(asked.elapsed())).await;
                 }
                 return (place, Ok(view));

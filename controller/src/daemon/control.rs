@@ -152,9 +152,12 @@ impl Control for Session {
                 .next("systemctl restart airlock"));
         }
         // A command greets the daemon first of all: a helper that is away must not keep it waiting.
-        let request = internal_request();
-        let asked = self.daemon.world().helper.hello(&request);
-        let helper = tokio::time::timeout(HELPER_GREETING, asked).await.ok().and_then(Result::ok);
+        let mut helper = None;
+        if request.with_helper {
+            let request = internal_request();
+            let asked = self.daemon.world().helper.hello(&request);
+            helper = tokio::time::timeout(HELPER_GREETING, asked).await.ok().and_then(Result::ok);
+        }
         Ok(DaemonInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
@@ -183,17 +186,24 @@ impl Control for Session {
 
     async fn watch(self, _: Context, request: Watch) -> Result<RunView, Fault> {
         let engine = &self.daemon.engine;
-        let mut news = engine.world().live.subscribe();
+        let live = &engine.world().live;
+        let mut news = live.subscribe();
         let wait = tokio::time::sleep(LONG_POLL);
         tokio::pin!(wait);
+        let mut looked_at = None;
         loop {
             news.mark_unchanged();
-            let view = engine.view(&request.run, false).await?;
-            if view.version > request.seen || view.state.is_over() {
-                return Ok(view);
+            // Whoever waits for the end alone is not shown how far it is: only a move may be the end.
+            let version = live.version(&request.run);
+            if request.seen < u64::MAX || looked_at != Some(version) {
+                let view = engine.view(&request.run, false).await?;
+                if view.version > request.seen || view.state.is_over() {
+                    return Ok(view);
+                }
+                looked_at = Some(version);
             }
             tokio::select! {
-                () = &mut wait => return Ok(view),
+                () = &mut wait => return engine.view(&request.run, false).await,
                 _ = news.changed() => {}
             }
         }

@@ -1,6 +1,6 @@
 //! The daemon as a command sees it: over its socket, with a double of the helper behind it.
 
-mod verify;
+mod history;
 
 use airlock_policy::digest::{ChainId, Digest};
 use airlock_policy::name::RequestId;
@@ -27,6 +27,7 @@ struct Host {
 }
 
 struct Up {
+    daemon: Daemon,
     client: ControlClient,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), Fault>>,
@@ -60,11 +61,12 @@ impl Host {
         let listener = socket::listen(&config.control_socket).unwrap();
         let mode = std::fs::metadata(&config.control_socket).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o660);
-        let serving = tokio::spawn(async move { daemon.serve(listener).await });
+        let served = daemon.clone();
+        let serving = tokio::spawn(async move { served.serve(listener).await });
         let stream = UnixStream::connect(&config.control_socket).await.unwrap();
         let client =
             ControlClient::new(tarpc::client::Config::default(), transport(stream)).spawn();
-        Up { client, stop, serving }
+        Up { daemon, client, stop, serving }
     }
 
     fn file(&self, name: &str, content: &[u8]) -> Source {
@@ -135,7 +137,7 @@ async fn an_image_lives_from_pool_setup_to_its_removal() {
     let listening = host.helper.listen(&host.config().helper_socket);
     let up = host.up().await;
     let (client, ctx) = (&up.client, context::current);
-    let hello = client.hello(ctx(), Hello { protocol: PROTOCOL }).await.unwrap().unwrap();
+    let hello = client.hello(ctx(), Hello { protocol: PROTOCOL, with_helper: true }).await.unwrap().unwrap();
     assert_eq!(hello.helper_version.as_deref(), Some("0.0.0-fake"));
 
     let tar = rootfs("web");

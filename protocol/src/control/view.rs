@@ -78,9 +78,9 @@ pub struct DaemonInfo {
     pub protocol: u32,
     /// Its process id.
     pub pid: u32,
-    /// The helper's version, where it answers.
+    /// The helper's version, where it was asked for and answers.
     pub helper_version: Option<String>,
-    /// The helper's protocol, where it answers.
+    /// The helper's protocol, where it was asked for and answers.
     pub helper_protocol: Option<u32>,
 }
 

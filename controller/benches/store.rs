@@ -33,7 +33,9 @@ use airlock::flow::machines;
 use airlock::store::flow::{Move, NewFlow};
 use airlock::store::{Store, StoreFault, flow, image as images, now, run, snapshot, source};
 use airlock_protocol::PROTOCOL;
-use airlock_protocol::control::{ControlClient, Hello, ListImages, ListRuns, ListSnapshots};
+use airlock_protocol::control::{
+    ControlClient, Hello, ImageState, ListImages, ListRuns, ListSnapshots, RunState,
+};
 use airlock_protocol::wire::transport;
 use fake::{FakeHelper, Pool};
 use rusqlite::{Connection, Transaction};
@@ -310,24 +312,55 @@ const PAGES: usize = 100;
 
 async fn pages(host: &Host, lines: &mut Vec<Line>) {
     let (daemon, client, _) = host.start().await;
-    for subject in ["images", "snapshots", "all runs", "runs that go on"] {
-        let (mut times, mut after) = (Vec::new(), None);
+    let subjects = [
+        "images",
+        "active images",
+        "images of one prefix",
+        "snapshots",
+        "all runs",
+        "runs that go on",
+        "runs of one prefix",
+        "failed runs, of which there is none",
+    ];
+    for subject in subjects {
+        let (mut times, mut after, mut found) = (Vec::new(), None, 0);
         for _ in 0..PAGES {
             let begun = Instant::now();
             let runs = |all| ListRuns { all, after: after.clone(), ..ListRuns::default() };
-            let images = ListImages { after: after.clone(), ..ListImages::default() };
+            let images = |status, source| ListImages {
+                status,
+                source,
+                after: after.clone(),
+                ..ListImages::default()
+            };
+            let prefix = Some("s3://images/app5/".to_owned());
             let snapshots = ListSnapshots { after: after.clone(), ..ListSnapshots::default() };
             let (count, next) = match subject {
-                "images" => of(client.images(context::current(), images).await),
+                "images" => of(client.images(context::current(), images(None, None)).await),
+                "active images" => {
+                    let active = Some(ImageState::Active);
+                    of(client.images(context::current(), images(active, None)).await)
+                }
+                "images of one prefix" => {
+                    of(client.images(context::current(), images(None, prefix)).await)
+                }
                 "snapshots" => of(client.snapshots(context::current(), snapshots).await),
                 "all runs" => of(client.runs(context::current(), runs(true)).await),
-                _ => of(client.runs(context::current(), runs(false)).await),
+                "runs of one prefix" => {
+                    let runs = ListRuns { source: prefix, ..runs(true) };
+                    of(client.runs(context::current(), runs).await)
+                }
+                "runs that go on" => of(client.runs(context::current(), runs(false)).await),
+                _ => {
+                    let runs = ListRuns { status: Some(RunState::Failed), ..runs(true) };
+                    of(client.runs(context::current(), runs).await)
+                }
             };
             times.push(begun.elapsed());
-            let may_be_empty = after.is_some() || subject == "runs that go on";
-            assert!(count > 0 || may_be_empty, "{subject}");
+            found += count;
             after = next;
         }
+        assert!(found > 0 || subject.starts_with("failed") || subject.ends_with("on"), "{subject}");
         lines.push(Line { case: "page", subject, times, peak_kib: daemon.peak() });
     }
     daemon.stop();
@@ -410,6 +443,17 @@ fn tell(lines: &[Line]) {
             (format!("{case}: {subject}"), "airlock")
         };
         json.push(row(&name, program, line));
+    }
+    for (case, whole, floor) in [
+        ("transition", "airlock", "floor"),
+        ("rerun", "airlock", "airlock version"),
+        ("startup", "after kill -9, checked", "airlock"),
+    ] {
+        let median = |subject| {
+            let line = lines.iter().find(|line| line.case == case && line.subject == subject);
+            line.map_or(f64::NAN, Line::median)
+        };
+        println!("{case}: {whole} / {floor} = {:.2}", median(whole) / median(floor));
     }
     for case in ["lookup", "page"] {
         let asked = lines.iter().filter(|line| line.case == case && line.subject != "floor");

@@ -1,6 +1,7 @@
 //! The daemon as a command sees it: over its socket, with a double of the helper behind it.
 
 mod history;
+mod verify;
 
 use airlock_policy::digest::{ChainId, Digest};
 use airlock_policy::name::RequestId;
@@ -137,7 +138,11 @@ async fn an_image_lives_from_pool_setup_to_its_removal() {
     let listening = host.helper.listen(&host.config().helper_socket);
     let up = host.up().await;
     let (client, ctx) = (&up.client, context::current);
-    let hello = client.hello(ctx(), Hello { protocol: PROTOCOL, with_helper: true }).await.unwrap().unwrap();
+    let hello = client
+        .hello(ctx(), Hello { protocol: PROTOCOL, with_helper: true })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(hello.helper_version.as_deref(), Some("0.0.0-fake"));
 
     let tar = rootfs("web");

@@ -61,8 +61,8 @@ async fn a_failed_run_is_listed_as_such_and_begun_again_over_the_socket() {
     let again = up.watch_to_end(again).await;
     assert_eq!((again.state, again.retry_of.as_ref()), (RunState::Done, Some(&failed.run)));
     let of = |status| ListRuns { status: Some(status), ..ListRuns::default() };
-    assert_eq!(up.runs(of(RunState::Failed)).await, [failed.run.clone()]);
-    assert_eq!(up.runs(of(RunState::Done)).await, [again.run.clone()]);
+    assert_eq!(up.runs(of(RunState::Failed)).await, std::slice::from_ref(&failed.run));
+    assert_eq!(up.runs(of(RunState::Done)).await, std::slice::from_ref(&again.run));
     assert!(up.runs(of(RunState::Running)).await.is_empty());
     let from = |source: &str| ListRuns {
         all: true,

@@ -78,9 +78,9 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
     };
 
     match command {
-        Command::Pull { sources } => wait(work::pull(session, sources)),
-        Command::Activate { image, how } => wait(work::activate(session, image, how)),
-        Command::Run { sources, how } => wait(work::run(session, sources, how)),
+        Command::Pull { sources, when } => wait(work::pull(session, sources, &when)),
+        Command::Activate { image, how, when } => wait(work::activate(session, image, how, &when)),
+        Command::Run { sources, how, when } => wait(work::run(session, sources, how, &when)),
         Command::Images { status, sort, list } => wait(list::images(session, status, sort, list)),
         Command::Snapshots { status, sort, list } => {
             wait(list::snapshots(session, status, sort, list))

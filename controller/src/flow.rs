@@ -11,7 +11,8 @@
 //! | `engine` | the one loop |
 //! | `download`, `unpack`, `activate` | the machines |
 //! | `chain` | how a run goes on when its flow ends |
-//! | `submit` | how a run begins |
+//! | `submit` | how a run is asked for |
+//! | `schedule` | when a run begins, and what its end brings about |
 //! | `effects` | what a transaction sets going |
 //! | `unreadable` | records that nobody can go on with |
 //! | `live`, `view`, `busy` | what people see of it |
@@ -26,6 +27,7 @@ pub mod live;
 pub mod machine;
 pub mod queue;
 pub mod rules;
+mod schedule;
 pub mod step;
 mod submit;
 pub mod unpack;

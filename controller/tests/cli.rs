@@ -19,3 +19,6 @@ mod tests;
 #[cfg(test)]
 #[path = "cli/views.rs"]
 mod views;
+#[cfg(test)]
+#[path = "cli/when.rs"]
+mod when;

@@ -19,7 +19,7 @@ mod tests {
 
     use airlock_policy::source::Source;
     use airlock_protocol::control::{
-        Activation, ControlClient, ImageState, ListImages, ListRuns, RunState, Submit, Work,
+        Activation, ControlClient, ImageState, ListImages, ListRuns, RunState, Submit, When, Work,
     };
     use airlock_protocol::reply::VolumeState;
     use airlock_protocol::wire::transport;
@@ -64,7 +64,11 @@ mod tests {
     async fn submit(client: &ControlClient, source: &Source) {
         let request = "r1".to_owned().try_into().unwrap();
         let work = Work::Run { source: source.clone(), activation: Activation::default() };
-        client.submit(context::current(), Submit { request, work }).await.unwrap().unwrap();
+        client
+            .submit(context::current(), Submit { request, work, when: When::default() })
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     async fn all_done(client: &ControlClient, count: usize) -> bool {

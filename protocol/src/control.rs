@@ -13,10 +13,10 @@ mod view;
 pub use fault::{ErrorClass, Fault};
 pub use machines::{MachineView, MachinesView, QueueView, Setting, StateRules};
 pub use view::{
-    DaemonInfo, Finding, HealthLine, HealthState, ImageState, ImageView, InvalidRunId, LayerView,
-    Listing, PoolView, RUN_DIGITS, RepairLine, RepairOutcome, Reused, RunId, RunKind, RunResult,
-    RunState, RunView, SnapshotView, StageState, StageView, StepRecord, SubStep, Timing,
-    VerifyView,
+    ChildView, DaemonInfo, Finding, HealthLine, HealthState, ImageState, ImageView, InvalidRunId,
+    LayerView, Links, Listing, PoolView, RUN_DIGITS, RepairLine, RepairOutcome, Reused, RunId,
+    RunKind, RunResult, RunState, RunView, SnapshotView, StageState, StageView, StepRecord,
+    SubStep, Timing, VerifyView,
 };
 
 use airlock_policy::name::{RequestId, SnapshotName};
@@ -30,6 +30,9 @@ pub trait Control {
     /// Starts a pull, an activation or both; answers the run that does it. Work on the same
     /// subject that is under way already is joined, not started again.
     async fn submit(request: Submit) -> Result<RunView, Fault>;
+    /// Starts the same kind of work on several subjects, under a parent; answers the parent, which
+    /// names its children. An order that is identical to one under way is joined.
+    async fn submit_all(request: SubmitAll) -> Result<RunView, Fault>;
     /// Waits for news of a run.
     async fn watch(request: Watch) -> Result<RunView, Fault>;
     /// Lists runs, newest first.
@@ -119,6 +122,59 @@ pub struct Submit {
     pub request: RequestId,
     /// What to do.
     pub work: Work,
+    /// When.
+    #[serde(default)]
+    pub when: When,
+}
+
+/// Asks for several runs, under a parent.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitAll {
+    /// The id of the operator's command.
+    pub request: RequestId,
+    /// What to do.
+    pub works: Vec<Work>,
+    /// When.
+    #[serde(default)]
+    pub when: When,
+}
+
+/// How many runs one order may ask for.
+pub const MAX_WORKS: usize = 1000;
+
+/// When a run begins: at once, or when all of this is so.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct When {
+    /// This run has ended.
+    pub after: Option<RunId>,
+    /// What if that one is not done then.
+    #[serde(default)]
+    pub if_failed: IfFailed,
+    /// This time has come.
+    pub start: Option<Start>,
+}
+
+/// What becomes of a run if the one that it follows is not done.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfFailed {
+    /// It does not run: it fails.
+    #[default]
+    Skip,
+    /// It runs.
+    Run,
+}
+
+/// The time at which a run begins.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// So many milliseconds from its submission.
+    Delay(u64),
+    /// Then, in Unix milliseconds.
+    At(i64),
 }
 
 /// What a run does.

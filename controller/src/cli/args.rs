@@ -107,6 +107,8 @@ pub(crate) enum Command {
     Pull {
         #[arg(required = true, value_name = "SOURCE", value_parser = parse_source, help = SOURCES)]
         sources: Vec<Source>,
+        #[command(flatten)]
+        when: WhenArgs,
     },
     /// Make an image that is here appear as a block device
     #[command(after_long_help = help::ACTIVATE)]
@@ -115,6 +117,8 @@ pub(crate) enum Command {
         image: String,
         #[command(flatten)]
         how: ActivationArgs,
+        #[command(flatten)]
+        when: WhenArgs,
     },
     /// Pull and activate; starts no process
     ///
@@ -126,6 +130,8 @@ pub(crate) enum Command {
         sources: Vec<Source>,
         #[command(flatten)]
         how: ActivationArgs,
+        #[command(flatten)]
+        when: WhenArgs,
     },
     /// List images
     #[command(after_long_help = help::IMAGES)]
@@ -282,6 +288,37 @@ pub(crate) struct ActivationArgs {
     /// Grow it and its filesystem to this size, such as 20GiB [default: the image's]
     #[arg(long, value_name = "SIZE")]
     pub(crate) size: Option<ByteSize>,
+}
+
+/// When to begin.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "When to begin")]
+pub(crate) struct WhenArgs {
+    /// After this run, once that is done
+    #[arg(long, value_name = "RUN", hide_short_help = true)]
+    pub(crate) after: Option<RunId>,
+    /// What to do if the run before is not done: skip (it fails, too), or run all the same
+    #[arg(long, value_enum, value_name = "WHAT", requires = "after", hide_short_help = true)]
+    #[arg(default_value = "skip", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) if_failed: OnFailure,
+    /// So long from now, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = moment::parse_duration)]
+    #[arg(hide_short_help = true)]
+    pub(crate) delay: Option<Duration>,
+    /// At this time, such as 2026-11-25T03:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment::parse_time, conflicts_with = "delay")]
+    #[arg(hide_short_help = true)]
+    pub(crate) at: Option<i64>,
+}
+
+/// What to do if the run before is not done.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum OnFailure {
+    /// Fail, too.
+    #[default]
+    Skip,
+    /// Run all the same.
+    Run,
 }
 
 /// How to list.

@@ -10,7 +10,8 @@ use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_protocol::control::{
     Ask, ControlClient, DaemonInfo, Extend, Fault, HealthLine, Hello, ImageView, ListImages,
     ListRuns, ListSnapshots, Listing, MachinesView, Named, OneSnapshot, PoolView, Repair,
-    RepairLine, Retry, RunId, RunView, ShowRun, SnapshotView, Submit, VerifyView, Watch, Work,
+    RepairLine, Retry, RunId, RunView, ShowRun, SnapshotView, Submit, SubmitAll, VerifyView, Watch,
+    When, Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use tarpc::client::RpcError;
@@ -100,8 +101,12 @@ impl Client {
 
     verbs! {
         /// Starts work.
-        submit(work: Work) -> RunView
-            = |c| Submit { request: c.request.clone(), work }, Patience::AsAsked(QUESTION);
+        submit(work: Work, when: When) -> RunView
+            = |c| Submit { request: c.request.clone(), work, when }, Patience::AsAsked(QUESTION);
+        /// Starts several works under a parent.
+        submit_all(works: Vec<Work>, when: When) -> RunView
+            = |c| SubmitAll { request: c.request.clone(), works, when },
+            Patience::AsAsked(CHANGE);
         /// Waits for news of a run.
         watch(run: RunId, seen: u64) -> RunView = |_c| Watch { run, seen }, Patience::Fixed(QUESTION);
         /// A run with all its steps.

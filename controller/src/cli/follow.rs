@@ -25,6 +25,18 @@ const ONLY_THE_END: u64 = u64::MAX;
 /// How long a daemon that went away is waited for: a restart takes a second or two.
 const AWAY: Duration = Duration::from_secs(30);
 
+/// The runs that one stands for, each to be watched; itself, where it stands for none.
+pub(crate) async fn children(client: &Client, view: RunView) -> Vec<Result<RunView, Failure>> {
+    if view.links.children.is_empty() {
+        return vec![Ok(view)];
+    }
+    let mut views = Vec::new();
+    for child in view.links.children {
+        views.push(client.show_run(child.run).await.map_err(|error| client.failed(error)));
+    }
+    views
+}
+
 /// Watches runs, each the answer to one of the command's targets, and tells what becomes of them.
 pub(crate) async fn follow(
     console: &Console,
@@ -96,6 +108,7 @@ impl<'a> Followed<'a> {
         let target = match target {
             Ok(view) => {
                 self.reporter.news(&view)?;
+                self.wait(&view);
                 self.judged(view)?
             }
             Err(failure) => {
@@ -110,6 +123,15 @@ impl<'a> Followed<'a> {
     /// What is seen of a run: where nothing is shown of it, nothing is news but its end.
     fn seen(&self, view: &RunView) -> u64 {
         if self.console.progress == Progress::Silent { ONLY_THE_END } else { view.version }
+    }
+
+    /// Says what a run waits for that has not begun: that may take long.
+    fn wait(&self, view: &RunView) {
+        if view.state == RunState::Queued
+            && let Some(wait) = outcome::wait(view)
+        {
+            self.console.say(&format!("{} begins {wait}\n", view.run));
+        }
     }
 
     fn open_views(&self) -> impl Iterator<Item = &RunView> {

@@ -39,11 +39,13 @@ help! {
     /// `pull`.
     PULL = "airlock-pull(1)"
 "  $ airlock pull s3://images/golang/2.tar
-  $ airlock pull --quiet tar:./rootfs.tar.zst s3://images/node/20.tar.gz";
+  $ airlock pull --quiet tar:./rootfs.tar.zst s3://images/node/20.tar.gz
+  $ airlock pull s3://images/golang/3.tar --at 2026-11-25T03:00:00Z";
     /// `activate`.
     ACTIVATE = "airlock-activate(1)"
 "  $ airlock activate golang:2 --name web
   $ airlock activate golang:2 --name web --mount --size 20GiB
+  $ airlock activate golang:3 --after k7f29qxm
   $ dev=$(airlock activate 9c1e4f0a77d2 --read-only)";
     /// `run`.
     RUN = "airlock-run(1)"

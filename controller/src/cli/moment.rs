@@ -83,6 +83,17 @@ pub(crate) fn parse_age(text: &str) -> Result<Duration, InvalidAge> {
     number.checked_mul(factor).map(Duration::from_secs).ok_or(InvalidAge)
 }
 
+/// The text is no time.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a time is a date, a time of day and an offset, such as \"2026-11-25T03:00:00Z\"")]
+pub(crate) struct InvalidTime;
+
+/// Reads a time as RFC 3339 has it; answers Unix milliseconds.
+pub(crate) fn parse_time(text: &str) -> Result<i64, InvalidTime> {
+    let time: Timestamp = text.parse().map_err(|_invalid| InvalidTime)?;
+    Ok(time.as_millisecond())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +143,15 @@ mod tests {
         assert_eq!(parse_age("2w").unwrap(), parse_age("14d").unwrap());
         for bad in ["7", "", "d", "7 d", "1.5d", "7D", "500ms", "99999999999999999999w"] {
             assert_eq!(parse_age(bad), Err(InvalidAge), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_time_needs_its_offset() {
+        assert_eq!(parse_time("2026-11-24T10:41:07.021Z"), Ok(1_795_516_867_021));
+        assert_eq!(parse_time("2026-11-24T11:41:07.021+01:00"), Ok(1_795_516_867_021));
+        for bad in ["03:00", "2026-11-24", "2026-11-24T10:41:07", "", "tomorrow"] {
+            assert_eq!(parse_time(bad), Err(InvalidTime), "{bad}");
         }
     }
 

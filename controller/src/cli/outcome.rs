@@ -45,6 +45,20 @@ pub(crate) fn product(view: &RunView, result: &RunResult) -> Result<String, Fail
     }
 }
 
+/// What a run waits for before it begins: `after k7f29qxm`, `at 2026-11-25T03:00:00.000Z`.
+pub(crate) fn wait(view: &RunView) -> Option<String> {
+    let after = view.links.after.as_ref().filter(|_| view.links.waits);
+    let after = after.map(|after| format!("after {after}"));
+    let at = view.links.not_before.filter(|time| *time > moment::now()).map(moment::utc);
+    let at = at.map(|time| format!("at {time}"));
+    match (after, at) {
+        (Some(after), Some(at)) => {
+            Some(format!("{after}, not before {}", at.trim_start_matches("at ")))
+        }
+        (after, at) => after.or(at),
+    }
+}
+
 fn headline(pen: Pen, result: &RunResult) -> String {
     let took = moment::took(result.took_ms);
     let image = pen.text(&result.image);

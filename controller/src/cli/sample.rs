@@ -2,7 +2,7 @@
 
 use airlock_policy::digest::Digest;
 use airlock_protocol::control::{
-    ErrorClass, Fault, Reused, RunKind, RunResult, RunState, RunView, StageState, StageView,
+    ErrorClass, Fault, Links, Reused, RunKind, RunResult, RunState, RunView, StageState, StageView,
 };
 
 /// A run in the midst of its download.
@@ -39,6 +39,7 @@ pub(crate) fn run() -> RunView {
         ended_at: None,
         result: None,
         fault: None,
+        links: Links::default(),
     }
 }
 

@@ -9,8 +9,8 @@ use airlock_protocol::PROTOCOL;
 use airlock_protocol::control::{
     Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, HealthLine, Hello, ImageView, ListImages,
     ListRuns, ListSnapshots, Listing, MachinesView, Named, OneSnapshot, PoolView, Repair,
-    RepairLine, RepairOutcome, Retry, RunView, ShowRun, SnapshotView, Submit, VerifyView, Watch,
-    Work,
+    RepairLine, RepairOutcome, Retry, RunView, ShowRun, SnapshotView, Submit, SubmitAll,
+    VerifyView, Watch, When, Work,
 };
 use airlock_protocol::reply::{PoolStatus, PoolUsage};
 use airlock_protocol::wire::transport;
@@ -87,6 +87,15 @@ async fn to_its_end<T: Send + 'static>(
 impl Session {
     fn log(&self, verb: &'static str, request: &RequestId, subject: &str) {
         tracing::info!(verb, uid = self.uid, pid = self.pid, request = %request, subject, "asked");
+    }
+
+    fn log_work(&self, work: &Work, request: &RequestId) {
+        let (verb, subject) = match work {
+            Work::Pull { source } => ("pull", source.to_string()),
+            Work::Run { source, .. } => ("run", source.to_string()),
+            Work::Activate { image, .. } => ("activate", image.clone()),
+        };
+        self.log(verb, request, &subject);
     }
 
     /// Refuses work whose end would fail for want of a pool, before anything is fetched.
@@ -168,17 +177,25 @@ impl Control for Session {
     }
 
     async fn submit(self, _: Context, request: Submit) -> Result<RunView, Fault> {
-        let Submit { request, work } = request;
-        let (verb, subject) = match &work {
-            Work::Pull { source } => ("pull", source.to_string()),
-            Work::Run { source, .. } => ("run", source.to_string()),
-            Work::Activate { image, .. } => ("activate", image.clone()),
-        };
-        self.log(verb, &request, &subject);
+        let Submit { request, work, when } = request;
+        self.log_work(&work, &request);
         to_its_end(async move {
             self.expect_pool(&request).await?;
-            let order = Order { work, request, uid: self.uid, retry_of: None };
+            let order = Order { work, when, request, uid: self.uid, retry_of: None };
             let id = self.daemon.engine.submit(order).await?;
+            self.daemon.engine.view(&id, false).await
+        })
+        .await
+    }
+
+    async fn submit_all(self, _: Context, request: SubmitAll) -> Result<RunView, Fault> {
+        let SubmitAll { request, works, when } = request;
+        for work in &works {
+            self.log_work(work, &request);
+        }
+        to_its_end(async move {
+            self.expect_pool(&request).await?;
+            let id = self.daemon.engine.submit_all(works, when, (request, self.uid)).await?;
             self.daemon.engine.view(&id, false).await
         })
         .await
@@ -237,7 +254,8 @@ impl Control for Session {
         to_its_end(async move {
             let again = self.daemon.engine.again(&run).await?;
             self.expect_pool(&request).await?;
-            let order = Order { work: again, request, uid: self.uid, retry_of: Some(run) };
+            let (uid, when) = (self.uid, When::default());
+            let order = Order { work: again, when, request, uid, retry_of: Some(run) };
             let id = self.daemon.engine.submit(order).await?;
             self.daemon.engine.view(&id, false).await
         })

@@ -10,7 +10,7 @@ use airlock_protocol::PROTOCOL;
 use airlock_protocol::control::{
     Activation, Ask, ControlClient, HealthLine, HealthState, Hello, ImageState, ListImages,
     ListRuns, ListSnapshots, Named, OneSnapshot, Repair, RepairLine, RepairOutcome, RunState,
-    RunView, Submit, Watch, Work,
+    RunView, Submit, Watch, When, Work,
 };
 use airlock_protocol::reply::VolumeState;
 use airlock_protocol::wire::transport;
@@ -79,7 +79,7 @@ impl Host {
 
 impl Up {
     async fn submit(&self, work: Work) -> Result<RunView, Fault> {
-        let submit = Submit { request: request(), work };
+        let submit = Submit { request: request(), work, when: When::default() };
         self.client.submit(context::current(), submit).await.unwrap()
     }
 

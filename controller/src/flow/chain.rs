@@ -2,7 +2,7 @@
 
 use airlock_policy::digest::Digest;
 use airlock_policy::name::{MAX_NAME, SnapshotName};
-use airlock_protocol::control::{Activation, ErrorClass, Fault, RunId};
+use airlock_protocol::control::{Activation, ErrorClass, Fault};
 use rusqlite::Transaction;
 use serde::de::DeserializeOwned;
 
@@ -10,6 +10,7 @@ use super::activate::{ActivateData, ActivateInput, ActivateState};
 use super::download::{DownloadData, DownloadInput, DownloadState};
 use super::effects::Effects;
 use super::machine::State as _;
+use super::schedule::finish;
 use super::step::Machine;
 use super::unpack::{UnpackData, UnpackInput, UnpackState};
 use super::unreadable::{alone, past, understood};
@@ -58,19 +59,6 @@ fn move_on(
             finish(tx, &run.id, Standing::Failed, why.as_ref(), effects)
         }
     }
-}
-
-/// Ends a run.
-pub(super) fn finish(
-    tx: &Transaction<'_>,
-    run: &RunId,
-    standing: Standing,
-    why: Option<&Fault>,
-    effects: &mut Effects,
-) -> Result<(), StoreFault> {
-    run::end(tx, run, standing, why)?;
-    effects.changed.push(run.clone());
-    Ok(())
 }
 
 /// The flow that does again what another was to do.

@@ -61,6 +61,7 @@ machine! {
     CheckExists                                       on Joined    => Joined;
     Download                                          on Fetched   => Validate;
     Download                                          on Changed   => CheckExists;
+    Download                                          on Joined    => Joined;
     Validate                                          on Valid     => StoreMetadata;
     StoreMetadata                                     on Stored    => Done;
     CheckExists | Download | Validate | StoreMetadata on Failed    => Failed;
@@ -362,7 +363,7 @@ mod tests {
             ],
             "
 check_exists: held>done resolved>download joined>joined failed>failed cancelled>cancelled
-download: fetched>validate changed>check_exists failed>failed cancelled>cancelled
+download: fetched>validate changed>check_exists joined>joined failed>failed cancelled>cancelled
 validate: valid>store_metadata failed>failed cancelled>cancelled
 store_metadata: stored>done failed>failed cancelled>cancelled
 done:

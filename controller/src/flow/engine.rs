@@ -10,6 +10,7 @@ mod settle;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,14 +18,15 @@ use airlock_policy::name::RequestId;
 use airlock_protocol::control::ErrorClass;
 use futures::FutureExt as _;
 use rusqlite::Transaction;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::chain;
 use super::effects::Effects;
 use super::live::Phase;
 use super::machine::State as _;
 use super::rules::random;
+use super::schedule;
 use super::step::{Machine, Step, StepFault};
 use super::unreadable::{alone, no_such_machine, past, set_aside, understood};
 use super::{Activate, Download, Unpack, World};
@@ -47,6 +49,8 @@ struct Inner {
     tracker: TaskTracker,
     stop: CancellationToken,
     cancels: Mutex<HashMap<FlowId, CancellationToken>>,
+    clock: Notify,
+    keeps_time: AtomicBool,
 }
 
 /// How often the daemon may die in one state of a flow before the flow is given up: what kills it
@@ -67,6 +71,8 @@ impl Engine {
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             cancels: Mutex::default(),
+            clock: Notify::new(),
+            keeps_time: AtomicBool::new(false),
         }))
     }
 
@@ -84,6 +90,7 @@ impl Engine {
             tracing::info!(flow = row.id, machine = row.machine, state = row.state, "resumed");
             self.go(row.id, self.0.world.store.epoch().before);
         }
+        self.wake();
         Ok(found.len())
     }
 
@@ -110,6 +117,23 @@ impl Engine {
         self.0.stop.cancel();
         self.0.tracker.close();
         tokio::time::timeout(at_most, self.0.tracker.wait()).await.is_ok()
+    }
+
+    /// Sees to it that what is to begin later begins.
+    pub(super) fn wake(&self) {
+        if !self.0.keeps_time.swap(true, Ordering::Relaxed) {
+            self.0.tracker.spawn(self.clone().keep_time());
+        }
+        self.0.clock.notify_one();
+    }
+
+    /// Sleeps so long, until it is woken, or until the engine stops.
+    pub(super) async fn sleep_or_wake(&self, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.0.clock.notified() => {}
+            () = self.0.stop.cancelled() => {}
+        }
     }
 
     fn token(&self, id: FlowId) -> CancellationToken {
@@ -297,7 +321,8 @@ fn take_up(tx: &Transaction<'_>, unclean: bool) -> Result<(Vec<FlowRow>, Effects
     for run in past(tx, &mut effects, run::stranded)? {
         let key = Key::Run(run.id.as_str().into());
         let bad = BadRecord { key, code: DAMAGED, why: "its flow has ended without it".to_owned() };
-        chain::finish(tx, &run.id, Standing::Failed, Some(&bad.fault()), &mut effects)?;
+        schedule::finish(tx, &run.id, Standing::Failed, Some(&bad.fault()), &mut effects)?;
     }
+    schedule::take_up(tx, &mut effects)?;
     Ok((found, effects))
 }

@@ -1,28 +1,31 @@
 //! How a run begins, and how an operator ends it.
 
+mod order;
+
 use airlock_policy::name::{MOUNTS, RequestId, SnapshotName};
 use airlock_policy::source::Source;
-use airlock_protocol::control::{Activation, ErrorClass, Fault, RunId, RunKind, Work};
+use airlock_protocol::control::{ErrorClass, Fault, MAX_WORKS, RunId, RunKind, When, Work};
 use rusqlite::Transaction;
 
-use super::download::{DownloadInput, DownloadState};
+use self::order::{Entry, enter, enter_all};
 use super::effects::Effects;
 use super::engine::Engine;
-use super::machine::State as _;
-use super::step::Machine;
+use super::schedule;
 use super::unreadable::past;
-use super::{Download, chain};
 use crate::fault::{Explain as _, fault};
-use crate::store::flow::NewFlow;
 use crate::store::image::ImageRow;
-use crate::store::run::{RunRow, Standing, Tally};
-use crate::store::{StoreFault, history, image, now, parsed, run, source, unreadable};
+use crate::store::run::{RunRow, Standing};
+use crate::store::{StoreFault, history, image, parsed, run, source, unreadable};
+
+pub(super) use self::order::download_of;
 
 /// What an operator asks for.
 #[derive(Clone, Debug)]
 pub struct Order {
     /// What to do.
     pub work: Work,
+    /// When.
+    pub when: When,
     /// The id of the operator's command.
     pub request: RequestId,
     /// The operator.
@@ -32,8 +35,32 @@ pub struct Order {
 }
 
 impl Engine {
-    /// Begins a run, or answers the one that does the same already.
+    /// Asks for a run, or answers the one that does the same already.
     pub async fn submit(&self, order: Order) -> Result<RunId, Fault> {
+        let Order { work, when, request, uid, retry_of } = order;
+        let entry = Entry { work, when, request, uid, retry_of, parent: None };
+        self.take_on(move |tx, effects| enter(tx, entry, effects)).await
+    }
+
+    /// Asks for several runs under a parent, or answers the parent that does the same already.
+    pub async fn submit_all(
+        &self,
+        works: Vec<Work>,
+        when: When,
+        (request, uid): (RequestId, u32),
+    ) -> Result<RunId, Fault> {
+        if works.is_empty() || works.len() > MAX_WORKS {
+            let what = format!("an order is of 1 to {MAX_WORKS} runs");
+            return Err(fault(ErrorClass::Usage, "usage", what));
+        }
+        let all = (works, when);
+        self.take_on(move |tx, effects| enter_all(tx, all, (request, uid), effects)).await
+    }
+
+    async fn take_on(
+        &self,
+        enter: impl FnOnce(&Transaction<'_>, &mut Effects) -> Result<RunId, Refused> + Send + 'static,
+    ) -> Result<RunId, Fault> {
         if self.is_stopping() {
             return Err(fault(
                 ErrorClass::Unavailable,
@@ -42,9 +69,21 @@ impl Engine {
             )
             .next("systemctl start airlock"));
         }
-        let begun = self.world().store.write(move |tx| Ok(begin(tx, order)));
-        let begun = begun.await.map_err(|error| error.fault())?;
-        let (id, effects) = begun.map_err(|refused| match refused {
+        let entered = self.world().store.write(move |tx| {
+            let mut effects = Effects::default();
+            // What is refused leaves nothing behind: not a part of several runs, either.
+            tx.execute_batch("SAVEPOINT order_")?;
+            let entered = enter(tx, &mut effects);
+            let end = if entered.is_ok() {
+                "RELEASE order_"
+            } else {
+                "ROLLBACK TO order_; RELEASE order_"
+            };
+            tx.execute_batch(end)?;
+            Ok(entered.map(|id| (id, effects)))
+        });
+        let entered = entered.await.map_err(|error| error.fault())?;
+        let (id, effects) = entered.map_err(|refused| match refused {
             Refused::Fault(fault) => fault,
             Refused::Store(error) => error.fault(),
         })?;
@@ -72,6 +111,11 @@ impl Engine {
             return Err(fault(ErrorClass::Conflict, unreadable::DAMAGED, message)
                 .next(format!("airlock runs show {id}")));
         }
+        if run.schedule.members > 0 {
+            let message = format!("run {id} stands for several: begin again those that failed");
+            return Err(fault(ErrorClass::Conflict, "run.parent", message)
+                .next(format!("airlock runs show {id}")));
+        }
         match run.standing {
             Standing::Failed | Standing::Cancelled => {}
             Standing::Running => {
@@ -89,7 +133,8 @@ impl Engine {
         work_of(run).map_err(|error| error.fault())
     }
 
-    /// Cancels a run. Its flow ends too, unless another run waits for it.
+    /// Cancels a run, wherever it is, and all that it stands for. A flow ends too, unless another
+    /// run waits for it.
     pub async fn cancel_run(&self, id: &RunId) -> Result<(), Fault> {
         let (asked, id) = (id.clone(), id.clone());
         let cancelled = self.world().store.write(move |tx| {
@@ -99,11 +144,16 @@ impl Engine {
                 // One whose history was removed has ended, and is left alone as any that has.
                 return Ok(history::find(tx, &asked)?.map(|_ended| effects));
             };
-            chain::finish(tx, &run.id, Standing::Cancelled, None, &mut effects)?;
-            if let Some(flow) = run.flow
-                && past(tx, &mut effects, |tx| run::at_flow(tx, flow))?.is_empty()
-            {
-                effects.stop.push(flow);
+            let mut all = past(tx, &mut effects, |tx| run::children(tx, &run.id))?;
+            all.push(run);
+            for run in all {
+                let why = None;
+                schedule::finish(tx, &run.id, Standing::Cancelled, why, &mut effects)?;
+                if let Some(flow) = run.flow
+                    && past(tx, &mut effects, |tx| run::at_flow(tx, flow))?.is_empty()
+                {
+                    effects.stop.push(flow);
+                }
             }
             Ok(Some(effects))
         });
@@ -115,7 +165,7 @@ impl Engine {
 
 /// What a run was asked to do.
 fn work_of(run: RunRow) -> Result<Work, StoreFault> {
-    let RunRow { kind, source, image, activation, .. } = run;
+    let RunRow { kind, source, image, activation, schedule, .. } = run;
     let source = || -> Result<Source, StoreFault> {
         let source = source.as_deref().ok_or(StoreFault::Unreadable("runs.source"))?;
         parsed(source, "runs.source")
@@ -125,8 +175,10 @@ fn work_of(run: RunRow) -> Result<Work, StoreFault> {
         RunKind::Pull => Work::Pull { source: source()? },
         RunKind::Run => Work::Run { source: source()?, activation },
         RunKind::Activate => {
+            // Of one that waited in vain, as the operator named it.
+            let image = image.map(|image| image.to_string()).or(schedule.wanted);
             let image = image.ok_or(StoreFault::Unreadable("runs.image"))?;
-            Work::Activate { image: image.to_string(), activation }
+            Work::Activate { image, activation }
         }
     })
 }
@@ -148,87 +200,16 @@ impl From<StoreFault> for Refused {
     }
 }
 
+impl From<rusqlite::Error> for Refused {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
-}
-
-fn begin(tx: &Transaction<'_>, order: Order) -> Result<(RunId, Effects), Refused> {
-    let mut effects = Effects::default();
-    let Order { work, request, uid, retry_of } = order;
-    let (kind, source, image, activation) = match work {
-        Work::Pull { source } => (RunKind::Pull, Some(source), None, None),
-        Work::Run { source, activation } => (RunKind::Run, Some(source), None, Some(activation)),
-        Work::Activate { image, activation } => {
-            (RunKind::Activate, None, Some(image_of(tx, &image)??), Some(activation))
-        }
-    };
-    let object = match (&source, &image) {
-        (Some(source), _) => source.to_string(),
-        (None, Some(image)) => image.digest.to_string(),
-        (None, None) => String::new(),
-    };
-    let key = key(kind, &object, activation.as_ref());
-    if let Some(same) = past(tx, &mut effects, |tx| run::active(tx, &key))? {
-        return Ok((same.id, effects));
-    }
-    let subject = match (&source, &image) {
-        (Some(source), _) => source.image_name(),
-        (None, Some(image)) => name_of(tx, image)?,
-        (None, None) => String::new(),
-    };
-    let mut tally = Tally { image: Some(subject.clone()), ..Tally::default() };
-    tally.reused.blob = image.is_some();
-    tally.reused.volume = image.is_some();
-    let mut new = RunRow {
-        id: run::fresh_id(tx)?,
-        kind,
-        key,
-        subject,
-        source: source.as_ref().map(ToString::to_string),
-        image: image.map(|image| image.digest),
-        activation,
-        position: 0,
-        flow: None,
-        standing: Standing::Running,
-        tally,
-        fault: None,
-        request: request.to_string(),
-        uid,
-        submitted_at: now(),
-        ended_at: None,
-        set_aside: false,
-        retry_of,
-    };
-    run::insert(tx, &new)?;
-    match source {
-        None => chain::go_on(tx, &mut new, &mut effects)?,
-        Some(source) => {
-            let download = download_of(source, &new.request)?;
-            chain::join_or_begin(tx, &new, &download, &mut effects)?;
-        }
-    }
-    Ok((new.id, effects))
-}
-
-fn download_of(source: Source, request: &str) -> Result<NewFlow, StoreFault> {
-    Ok(NewFlow {
-        machine: Download::NAME,
-        definition: Download::DEFINITION,
-        subject: source.to_string(),
-        state: DownloadState::START.name(),
-        input: serde_json::to_string(&DownloadInput { source })?,
-        request: request.to_owned(),
-    })
-}
-
-/// What two runs have in common that would do the same.
-fn key(kind: RunKind, object: &str, activation: Option<&Activation>) -> String {
-    let Activation { name, read_only, mount, bytes } = activation.cloned().unwrap_or_default();
-    let name = name.map(String::from).unwrap_or_default();
-    let how = format!("{read_only} {mount} {}", bytes.unwrap_or_default());
-    format!("{} {object} {name} {how}", run::kind_name(kind))
 }
 
 /// What people call an image: after its newest source.

@@ -7,6 +7,7 @@ mod identity;
 mod lease;
 mod page;
 mod restart;
+mod schedule;
 mod trouble;
 mod unreadable;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 use airlock_policy::size::ByteSize;
 use airlock_policy::source::Source;
 use airlock_protocol::control::{
-    Activation, Fault, RunId, RunState, RunView, StageState, SubStep, Work,
+    Activation, Fault, RunId, RunState, RunView, StageState, SubStep, When, Work,
 };
 use tokio::task::JoinHandle;
 
@@ -86,7 +87,8 @@ impl Host {
 }
 
 fn order(work: Work) -> Order {
-    Order { work, request: "r1".to_owned().try_into().unwrap(), uid: 0, retry_of: None }
+    let request = "r1".to_owned().try_into().unwrap();
+    Order { work, when: When::default(), request, uid: 0, retry_of: None }
 }
 
 fn run_of(source: &Source) -> Work {

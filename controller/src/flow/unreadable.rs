@@ -4,10 +4,10 @@
 use airlock_protocol::control::Fault;
 use rusqlite::Transaction;
 
-use super::chain;
 use super::effects::Effects;
 use super::engine::Engine;
 use super::machine::State;
+use super::schedule;
 use super::step::Machine;
 use crate::store::flow::{FlowId, FlowRow};
 use crate::store::run::Standing;
@@ -26,12 +26,12 @@ pub(super) fn set_aside(
                 return Ok(false);
             }
             for run in past(tx, effects, |tx| run::at_flow(tx, *id))? {
-                chain::finish(tx, &run.id, Standing::Failed, Some(&bad.fault()), effects)?;
+                schedule::finish(tx, &run.id, Standing::Failed, Some(&bad.fault()), effects)?;
             }
         }
         Key::Run(key) => {
             let Some(id) = unreadable::run(tx, bad, key)? else { return Ok(false) };
-            effects.changed.push(id);
+            schedule::over(tx, id, effects)?;
         }
     }
     effects.set_aside.push(bad.clone());
@@ -64,7 +64,7 @@ pub(super) fn alone(
     effects: &mut Effects,
     work: impl FnOnce(&mut Effects) -> Result<(), StoreFault>,
 ) -> Result<bool, StoreFault> {
-    let before = effects.clone();
+    let before = effects.mark();
     tx.execute_batch("SAVEPOINT alone")?;
     let error = match work(effects) {
         Ok(()) => {
@@ -75,7 +75,7 @@ pub(super) fn alone(
     };
     let Some(bad) = bad_record(key, &error) else { return Err(error) };
     tx.execute_batch("ROLLBACK TO alone; RELEASE alone")?;
-    *effects = before;
+    effects.back_to(before);
     set_aside(tx, &bad, effects)?;
     Ok(false)
 }

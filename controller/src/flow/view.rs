@@ -2,8 +2,8 @@
 
 use airlock_policy::digest::Digest;
 use airlock_protocol::control::{
-    Fault, ListRuns, RunId, RunKind, RunResult, RunState, RunView, StageState, StageView,
-    StepRecord,
+    ChildView, Fault, Links, ListRuns, RunId, RunKind, RunResult, RunState, RunView, StageState,
+    StageView, StepRecord,
 };
 use rusqlite::Transaction;
 
@@ -15,7 +15,7 @@ use super::submit::{device_of, no_such_run};
 use super::unpack::{UnpackData, UnpackInput};
 use super::{Activate, Download, Unpack};
 use crate::store::flow::{FlowRow, StepRow};
-use crate::store::run::{RunCursor, RunFilter, RunRow, Standing};
+use crate::store::run::{RunCursor, RunFilter, RunRow, Schedule, Standing};
 use crate::store::{StoreFault, flow, history, now, run, unsigned};
 
 /// The stages of a run: each a machine, and the states of it that people see as one.
@@ -43,6 +43,7 @@ impl Stage {
 /// A run with its flows, as the database has them.
 struct Whole {
     run: RunRow,
+    children: Vec<RunRow>,
     flows: Vec<(FlowRow, Vec<StepRow>)>,
     retried_as: Option<RunId>,
     archived_at: Option<i64>,
@@ -60,7 +61,8 @@ fn read(tx: &Transaction<'_>, run: RunRow, in_full: bool) -> Result<Whole, Store
     }
     // What another flow took over is shown there.
     flows.retain(|(row, _)| row.state != DownloadState::Joined.name());
-    Ok(Whole { run, flows, retried_as, archived_at: None })
+    let children = if run.schedule.members > 0 { run::children(tx, &run.id)? } else { Vec::new() };
+    Ok(Whole { run, children, flows, retried_as, archived_at: None })
 }
 
 /// A run, or the bare outcome that is left of it.
@@ -71,6 +73,7 @@ fn find(tx: &Transaction<'_>, id: &RunId, in_full: bool) -> Result<Option<Whole>
     let archived = history::find(tx, id)?;
     Ok(archived.map(|(run, at)| Whole {
         run,
+        children: Vec::new(),
         flows: Vec::new(),
         retried_as: None,
         archived_at: Some(at),
@@ -136,7 +139,7 @@ fn cursor(text: &str) -> Option<RunCursor> {
 }
 
 fn view(whole: &Whole, live: &Live, with_steps: bool) -> RunView {
-    let Whole { run, flows, retried_as, archived_at } = whole;
+    let Whole { run, children, flows, retried_as, archived_at } = whole;
     let lives: Vec<_> = flows.iter().map(|(flow, _)| live.find(flow.id)).collect();
     let newest = lives.iter().flatten().map(|flow| flow.changed()).max().unwrap_or(0);
     let at = flows.iter().position(|(flow, _)| Some(flow.id) == run.flow);
@@ -147,6 +150,8 @@ fn view(whole: &Whole, live: &Live, with_steps: bool) -> RunView {
         Standing::Done => RunState::Done,
         Standing::Failed => RunState::Failed,
         Standing::Cancelled => RunState::Cancelled,
+        // A parent goes on as soon as one of its children does.
+        Standing::Running if children.iter().any(|child| child.flow.is_some()) => RunState::Running,
         Standing::Running => match present_live.map_or(Phase::Queued, LiveFlow::phase) {
             Phase::Queued => RunState::Queued,
             Phase::Running => RunState::Running,
@@ -168,7 +173,11 @@ fn view(whole: &Whole, live: &Live, with_steps: bool) -> RunView {
         subject: run.subject.clone(),
         source: run.source.clone(),
         state,
-        stages: if archived_at.is_some() { Vec::new() } else { stages(run, flows, &lives) },
+        stages: if archived_at.is_some() || !children.is_empty() {
+            Vec::new()
+        } else {
+            stages(run, flows, &lives)
+        },
         steps: if with_steps { steps(flows) } else { Vec::new() },
         retry_of: run.retry_of.clone(),
         retried_as: retried_as.clone(),
@@ -178,6 +187,32 @@ fn view(whole: &Whole, live: &Live, with_steps: bool) -> RunView {
         ended_at: run.ended_at,
         result: run.image.filter(|_| run.standing == Standing::Done).map(|i| result(run, i)),
         fault,
+        links: links(run, children),
+    }
+}
+
+fn links(run: &RunRow, children: &[RunRow]) -> Links {
+    let child = |child: &RunRow| ChildView {
+        run: child.id.clone(),
+        subject: child.subject.clone(),
+        state: match child.standing {
+            _ if child.set_aside => RunState::Unreadable,
+            Standing::Done => RunState::Done,
+            Standing::Failed => RunState::Failed,
+            Standing::Cancelled => RunState::Cancelled,
+            Standing::Running if child.flow.is_some() => RunState::Running,
+            Standing::Running => RunState::Queued,
+        },
+    };
+    let Schedule { follows, released, runs_anyway, not_before, parent, .. } = &run.schedule;
+    let has_begun = run.flow.is_some() || run.standing != Standing::Running;
+    Links {
+        waits: follows.is_some() && !released && !has_begun,
+        after: follows.clone(),
+        runs_anyway: *runs_anyway,
+        not_before: *not_before,
+        parent: parent.clone(),
+        children: children.iter().map(child).collect(),
     }
 }
 

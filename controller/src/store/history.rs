@@ -153,7 +153,8 @@ pub fn find(tx: &Transaction<'_>, id: &RunId) -> Result<Option<(RunRow, i64)>, S
     let mut statement = tx.prepare_cached(
         "SELECT id, kind, '' AS key, subject, source, image, activation, 0 AS position, \
          NULL AS flow, state, tally, fault, request, uid, submitted_at, ended_at, retry_of, \
-         0 AS set_aside, archived_at FROM archived_runs WHERE id = ?1",
+         0 AS set_aside, NULL AS wanted, NULL AS follows, 0 AS released, 0 AS runs_anyway, \
+         NULL AS not_before, NULL AS parent, 0 AS members, 0 AS place, archived_at FROM archived_runs WHERE id = ?1",
     )?;
     let mut rows = statement.query([id.as_str()])?;
     rows.next()?.map(|row| Ok((run::run(row)?, row.get("archived_at")?))).transpose()

@@ -46,6 +46,7 @@ pub(super) const ALL: &[&str] = &[
     include_str!("migrations/0005_timings.sql"),
     include_str!("migrations/0006_lists.sql"),
     include_str!("migrations/0007_history.sql"),
+    include_str!("migrations/0008_schedule.sql"),
 ];
 
 /// How many backups from before migrations are kept.

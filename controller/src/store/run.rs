@@ -61,6 +61,27 @@ pub struct Tally {
     pub fetched_bytes: u64,
 }
 
+/// When a run begins, and which others it belongs with.
+#[derive(Clone, Debug, Default)]
+pub struct Schedule {
+    /// The image as the operator named it, where it is looked for when the run begins.
+    pub wanted: Option<String>,
+    /// The run that it follows.
+    pub follows: Option<RunId>,
+    /// Whether that one has ended in a way that lets it begin.
+    pub released: bool,
+    /// Whether it begins also if that one was not done.
+    pub runs_anyway: bool,
+    /// It does not begin before.
+    pub not_before: Option<i64>,
+    /// The run that stands for all of its command.
+    pub parent: Option<RunId>,
+    /// How many it stands for itself.
+    pub members: u32,
+    /// Its place among its parent's children.
+    pub place: u32,
+}
+
 /// A run as it is stored.
 #[derive(Clone, Debug)]
 pub struct RunRow {
@@ -100,6 +121,8 @@ pub struct RunRow {
     pub set_aside: bool,
     /// The run that it does again.
     pub retry_of: Option<RunId>,
+    /// When it begins, and which others it belongs with.
+    pub schedule: Schedule,
 }
 
 /// Which runs are listed.
@@ -139,6 +162,7 @@ pub(super) fn kind_of(name: &str) -> Option<RunKind> {
 
 const COLUMNS: &str = "id, kind, key, subject, source, image, activation, position, flow, state, \
                        tally, fault, request, uid, submitted_at, ended_at, retry_of, \
+                       wanted, follows, released, runs_anyway, not_before, parent, members, place, \
                        EXISTS (SELECT 1 FROM unreadable u WHERE u.kind = 'run' AND u.id = runs.id) \
                        AS set_aside";
 
@@ -172,6 +196,16 @@ fn columns(row: &Row<'_>) -> Result<RunRow, StoreFault> {
         ended_at: row.get("ended_at")?,
         set_aside: row.get("set_aside")?,
         retry_of: maybe("retry_of")?.map(|id| parsed(&id, "runs.retry_of")).transpose()?,
+        schedule: Schedule {
+            wanted: maybe("wanted")?,
+            follows: maybe("follows")?.map(|id| parsed(&id, "runs.follows")).transpose()?,
+            released: row.get("released")?,
+            runs_anyway: row.get("runs_anyway")?,
+            not_before: row.get("not_before")?,
+            parent: maybe("parent")?.map(|id| parsed(&id, "runs.parent")).transpose()?,
+            members: row.get("members")?,
+            place: row.get("place")?,
+        },
     })
 }
 
@@ -180,7 +214,16 @@ fn many(
     filter: &str,
     parameters: impl rusqlite::Params,
 ) -> Result<Vec<RunRow>, StoreFault> {
-    let sql = format!("SELECT {COLUMNS} FROM runs WHERE {filter}");
+    from(tx, "runs", filter, parameters)
+}
+
+fn from(
+    tx: &Transaction<'_>,
+    table: &str,
+    filter: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<RunRow>, StoreFault> {
+    let sql = format!("SELECT {COLUMNS} FROM {table} WHERE {filter}");
     let mut statement = tx.prepare_cached(&sql)?;
     let mut rows = statement.query(parameters)?;
     let mut found = Vec::new();
@@ -189,6 +232,9 @@ fn many(
     }
     Ok(found)
 }
+
+/// The runs that begin at a time. SQLite knows nothing of how few these are.
+const BY_TIME: &str = "runs INDEXED BY runs_to_begin";
 
 /// The run of this id.
 pub fn find(tx: &Transaction<'_>, id: &RunId) -> Result<Option<RunRow>, StoreFault> {
@@ -221,10 +267,60 @@ pub fn read_all(tx: &Transaction<'_>) -> Result<(), StoreFault> {
 pub fn stranded(tx: &Transaction<'_>) -> Result<Vec<RunRow>, StoreFault> {
     many(
         tx,
-        "ended_at IS NULL AND NOT EXISTS \
+        "ended_at IS NULL AND flow IS NOT NULL AND NOT EXISTS \
          (SELECT 1 FROM flows f WHERE f.id = runs.flow AND f.ended_at IS NULL)",
         [],
     )
+}
+
+/// Runs that have not begun, oldest first.
+pub fn not_begun(tx: &Transaction<'_>) -> Result<Vec<RunRow>, StoreFault> {
+    many(tx, "ended_at IS NULL AND flow IS NULL AND members = 0 ORDER BY submitted_at, id", [])
+}
+
+/// Runs that have not begun, that wait for no other, and whose time has come.
+pub fn due(tx: &Transaction<'_>, time: i64) -> Result<Vec<RunRow>, StoreFault> {
+    let filter = "ended_at IS NULL AND flow IS NULL AND members = 0 AND not_before <= ?1 \
+                  AND (follows IS NULL OR released = 1) ORDER BY not_before, id";
+    from(tx, BY_TIME, filter, [time])
+}
+
+/// The next time at which a run is due that waits for no other.
+pub fn next_time(tx: &Transaction<'_>) -> Result<Option<i64>, StoreFault> {
+    let sql = format!(
+        "SELECT not_before FROM {BY_TIME} WHERE ended_at IS NULL AND flow IS NULL \
+         AND members = 0 AND not_before IS NOT NULL AND (follows IS NULL OR released = 1) \
+         ORDER BY not_before LIMIT 1"
+    );
+    Ok(tx.prepare_cached(&sql)?.query_row([], |row| row.get(0)).optional()?)
+}
+
+/// Runs that have not begun and follow this one.
+pub fn following(tx: &Transaction<'_>, run: &RunId) -> Result<Vec<RunRow>, StoreFault> {
+    let filter = "follows = ?1 AND ended_at IS NULL AND flow IS NULL AND members = 0 \
+                  AND released = 0 ORDER BY id";
+    many(tx, filter, [run.as_str()])
+}
+
+/// Notes that the run before has ended in a way that lets this one begin.
+pub fn release(tx: &Transaction<'_>, run: &RunId) -> Result<(), StoreFault> {
+    tx.prepare_cached("UPDATE runs SET released = 1 WHERE id = ?1")?.execute([run.as_str()])?;
+    Ok(())
+}
+
+/// The children of a run, in the order of its command.
+pub fn children(tx: &Transaction<'_>, run: &RunId) -> Result<Vec<RunRow>, StoreFault> {
+    many(tx, "parent = ?1 ORDER BY place", [run.as_str()])
+}
+
+/// The run that stands for this one.
+pub fn parent_of(tx: &Transaction<'_>, run: &RunId) -> Result<Option<RunId>, StoreFault> {
+    Ok(find(tx, run)?.and_then(|row| row.schedule.parent))
+}
+
+/// Runs that stand for others and have not ended.
+pub fn open_parents(tx: &Transaction<'_>) -> Result<Vec<RunId>, StoreFault> {
+    Ok(many(tx, "ended_at IS NULL AND members > 0", [])?.into_iter().map(|row| row.id).collect())
 }
 
 /// An id that no run has.
@@ -323,10 +419,11 @@ pub fn insert(tx: &Transaction<'_>, run: &RunRow) -> Result<(), StoreFault> {
     let activation = run.activation.as_ref().map(serde_json::to_string).transpose()?;
     tx.prepare_cached(
         "INSERT INTO runs (id, kind, key, subject, source, image, activation, position, state, \
-         tally, request, uid, submitted_at, retry_of) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'running', ?9, ?10, ?11, ?12, ?13)",
+         tally, request, uid, submitted_at, wanted, follows, runs_anyway, not_before, parent, \
+         members, place, retry_of) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'running', ?9, ?10, \
+         ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
     )?
-    .execute((
+    .execute(rusqlite::params![
         run.id.as_str(),
         kind_name(run.kind),
         &run.key,
@@ -339,21 +436,30 @@ pub fn insert(tx: &Transaction<'_>, run: &RunRow) -> Result<(), StoreFault> {
         &run.request,
         run.uid,
         run.submitted_at,
+        run.schedule.wanted,
+        run.schedule.follows.as_ref().map(RunId::as_str),
+        run.schedule.runs_anyway,
+        run.schedule.not_before,
+        run.schedule.parent.as_ref().map(RunId::as_str),
+        run.schedule.members,
+        run.schedule.place,
         run.retry_of.as_ref().map(RunId::as_str),
-    ))?;
+    ])?;
     Ok(())
 }
 
-/// Writes what changed in a run that goes on: its image, position, tally.
+/// Writes what changed in a run that goes on: its subject, image, position, tally.
 pub fn update(tx: &Transaction<'_>, run: &RunRow) -> Result<(), StoreFault> {
     tx.prepare_cached(
-        "UPDATE runs SET image = ?2, position = ?3, tally = ?4 WHERE id = ?1 AND ended_at IS NULL",
+        "UPDATE runs SET image = ?2, position = ?3, tally = ?4, subject = ?5 \
+         WHERE id = ?1 AND ended_at IS NULL",
     )?
     .execute((
         run.id.as_str(),
         run.image.map(|image| image.to_string()),
         run.position,
         serde_json::to_string(&run.tally)?,
+        &run.subject,
     ))?;
     Ok(())
 }
@@ -366,19 +472,21 @@ pub fn attach(tx: &Transaction<'_>, run: &RunId, flow: FlowId) -> Result<(), Sto
     Ok(())
 }
 
-/// Ends a run.
+/// Ends a run. False where it had ended before.
 pub fn end(
     tx: &Transaction<'_>,
     run: &RunId,
     standing: Standing,
     fault: Option<&Fault>,
-) -> Result<(), StoreFault> {
+) -> Result<bool, StoreFault> {
     let fault = fault.map(serde_json::to_string).transpose()?;
-    tx.prepare_cached(
-        "UPDATE runs SET state = ?2, fault = ?3, ended_at = ?4 WHERE id = ?1 AND ended_at IS NULL",
-    )?
-    .execute((run.as_str(), standing.name(), fault, now()))?;
-    Ok(())
+    let ended = tx
+        .prepare_cached(
+            "UPDATE runs SET state = ?2, fault = ?3, ended_at = ?4 \
+             WHERE id = ?1 AND ended_at IS NULL",
+        )?
+        .execute((run.as_str(), standing.name(), fault, now()))?;
+    Ok(ended == 1)
 }
 
 /// The flows of a run, in the order it came to them.

@@ -193,6 +193,8 @@ struct Mended {
     uid: u32,
     submitted_at: i64,
     ended_at: i64,
+    parent: Option<String>,
+    members: u32,
 }
 
 impl Mended {
@@ -223,6 +225,8 @@ impl Mended {
             uid: column(row, "uid").unwrap_or(u32::MAX),
             submitted_at: column(row, "submitted_at").unwrap_or(0),
             ended_at: ended_at.unwrap_or_else(now),
+            parent: text("parent").filter(|id| id.parse::<RunId>().is_ok()),
+            members: column(row, "members").unwrap_or(0),
         }
     }
 
@@ -236,7 +240,8 @@ impl Mended {
         tx.execute(
             "UPDATE runs SET id = ?2, kind = ?3, key = ?4, subject = ?5, source = ?6, image = ?7, \
              activation = NULL, position = 0, state = ?8, tally = '{}', fault = ?9, request = ?10, \
-             uid = ?11, submitted_at = ?12, ended_at = ?13 WHERE CAST(id AS BLOB) = ?1",
+             uid = ?11, submitted_at = ?12, ended_at = ?13, parent = ?14, members = ?15, place = 0, \
+             wanted = NULL, follows = NULL, released = 0, runs_anyway = 0, not_before = NULL WHERE CAST(id AS BLOB) = ?1",
             rusqlite::params![
                 key,
                 id.as_str(),
@@ -251,6 +256,8 @@ impl Mended {
                 self.uid,
                 self.submitted_at,
                 self.ended_at,
+                self.parent,
+                self.members,
             ],
         )?;
         Ok(())

@@ -8,10 +8,10 @@ use std::time::Duration;
 use airlock_policy::digest::{BlobDigest, Digest, TreeDigest};
 use airlock_policy::tree::{Difference, ShownPath};
 use airlock_protocol::control::{
-    Ask, Control, DaemonInfo, ErrorClass, Extend, Fault, Finding, HealthLine, HealthState, Hello,
-    ImageView, ListImages, ListRuns, ListSnapshots, Listing, MachinesView, Named, OneSnapshot,
-    PoolView, Repair, RepairLine, RepairOutcome, Retry, RunId, RunState, RunView, ShowRun,
-    SnapshotView, Submit, VerifyView, Watch, Work,
+    Ask, ChildView, Control, DaemonInfo, ErrorClass, Extend, Fault, Finding, HealthLine,
+    HealthState, Hello, ImageView, ListImages, ListRuns, ListSnapshots, Listing, MachinesView,
+    Named, OneSnapshot, PoolView, Repair, RepairLine, RepairOutcome, Retry, RunId, RunState,
+    RunView, ShowRun, SnapshotView, Submit, SubmitAll, VerifyView, Watch, When, Work,
 };
 use airlock_protocol::{PROTOCOL, wire};
 use futures::StreamExt as _;
@@ -42,6 +42,10 @@ pub(crate) struct Script {
     pub(crate) hang_ups: usize,
     /// What was submitted.
     pub(crate) submitted: Vec<Work>,
+    /// When what was submitted was to begin.
+    pub(crate) when: Option<When>,
+    /// The children of the last order of several, each with the fault that it ends with.
+    pub(crate) children: Vec<(RunId, Option<Fault>)>,
     /// What was cancelled.
     pub(crate) cancelled: Vec<RunId>,
     /// What was begun again.
@@ -62,6 +66,8 @@ impl Default for Script {
             images: vec![image("golang:2")],
             hang_ups: 0,
             submitted: Vec::new(),
+            when: None,
+            children: Vec::new(),
             cancelled: Vec::new(),
             retried: Vec::new(),
             listed: Vec::new(),
@@ -175,12 +181,31 @@ impl Control for Double {
     async fn submit(self, _: Context, request: Submit) -> Result<RunView, Fault> {
         self.answer(|script| {
             script.submitted.push(request.work);
+            script.when = Some(request.when);
             match script.submissions.pop_front().flatten() {
                 Some(fault) => Err(fault),
                 None => Ok(script.views.front().cloned().unwrap()),
             }
         })
         .await?
+    }
+
+    async fn submit_all(self, _: Context, request: SubmitAll) -> Result<RunView, Fault> {
+        self.answer(|script| {
+            let mut parent = run(RunState::Running);
+            script.when = Some(request.when);
+            for (number, work) in request.works.into_iter().enumerate() {
+                let id: RunId = format!("k7f29qx{number}").parse().unwrap();
+                let refused = script.submissions.pop_front().flatten();
+                let child =
+                    ChildView { run: id, subject: "x".to_owned(), state: RunState::Running };
+                script.children.push((child.run.clone(), refused));
+                parent.links.children.push(child);
+                script.submitted.push(work);
+            }
+            parent
+        })
+        .await
     }
 
     async fn watch(self, _: Context, request: Watch) -> Result<RunView, Fault> {
@@ -211,8 +236,17 @@ impl Control for Double {
         .await
     }
 
-    async fn show_run(self, _: Context, _: ShowRun) -> Result<RunView, Fault> {
-        self.answer(|script| script.views.front().cloned().unwrap()).await
+    async fn show_run(self, _: Context, asked: ShowRun) -> Result<RunView, Fault> {
+        self.answer(|script| {
+            let child = script.children.iter().find(|(child, _)| *child == asked.run);
+            let mut view = match child.and_then(|(_, fault)| fault.clone()) {
+                Some(fault) => RunView { fault: Some(fault), ..run(RunState::Failed) },
+                None => script.views.front().cloned().unwrap(),
+            };
+            view.run = child.map_or(view.run, |(child, _)| child.clone());
+            view
+        })
+        .await
     }
 
     async fn cancel(self, _: Context, request: ShowRun) -> Result<RunView, Fault> {

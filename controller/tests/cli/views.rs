@@ -2,9 +2,9 @@
 
 use airlock_policy::digest::{BlobDigest, ChainId, DiffId, Digest, TreeDigest};
 use airlock_protocol::control::{
-    ErrorClass, Fault, ImageState, ImageView, LayerView, MachineView, MachinesView, QueueView,
-    Reused, RunKind, RunResult, RunState, RunView, Setting, SnapshotView, StageState, StageView,
-    StateRules,
+    ErrorClass, Fault, ImageState, ImageView, LayerView, Links, MachineView, MachinesView,
+    QueueView, Reused, RunKind, RunResult, RunState, RunView, Setting, SnapshotView, StageState,
+    StageView, StateRules,
 };
 
 /// A name that would drive a terminal.
@@ -63,6 +63,7 @@ pub(crate) fn run(state: RunState) -> RunView {
             took_ms: 1000,
         }),
         fault: (state == RunState::Failed).then(|| fault(ErrorClass::Refused)),
+        links: Links::default(),
     }
 }
 

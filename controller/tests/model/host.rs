@@ -10,7 +10,7 @@ use airlock_policy::name::{RequestId, SnapshotName};
 use airlock_policy::source::Source;
 use airlock_protocol::control::{
     ControlClient, Fault, ListImages, ListRuns, ListSnapshots, Repair, RunId, RunView, ShowRun,
-    Submit, Work,
+    Submit, When, Work,
 };
 use airlock_protocol::reply::VolumeState;
 use airlock_protocol::wire::transport;
@@ -214,7 +214,7 @@ fn blobs(folder: &Path) -> BTreeSet<Digest> {
 }
 
 pub(crate) async fn submit(client: ControlClient, work: Work) -> Answer<RunId> {
-    let submit = Submit { request: request(), work };
+    let submit = Submit { request: request(), work, when: When::default() };
     let answer = answered(client.submit(context::current(), submit).await)?;
     Some(answer.map(|view| view.run))
 }

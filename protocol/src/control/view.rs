@@ -162,6 +162,36 @@ pub struct RunView {
     pub result: Option<RunResult>,
     /// Why it failed, once it did; while it waits, why the last attempt did.
     pub fault: Option<Fault>,
+    /// How it hangs together with others, and when it begins.
+    pub links: Links,
+}
+
+/// How a run hangs together with others, and when it begins.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Links {
+    /// The run that it follows.
+    pub after: Option<RunId>,
+    /// Whether it runs also if that one is not done.
+    pub runs_anyway: bool,
+    /// Whether it still waits for that one.
+    pub waits: bool,
+    /// It does not begin before.
+    pub not_before: Option<i64>,
+    /// The run that stands for all sources of its command.
+    pub parent: Option<RunId>,
+    /// The runs that it stands for.
+    pub children: Vec<ChildView>,
+}
+
+/// A run that another one stands for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ChildView {
+    /// Its id.
+    pub run: RunId,
+    /// What it works on, as people call it.
+    pub subject: String,
+    /// Where it is.
+    pub state: RunState,
 }
 
 /// A stage of a run.

@@ -8,7 +8,7 @@ use super::Session;
 use super::list::{time, turn, width};
 use crate::cli::args::{ListArgs, RunSort, RunStatus, TimeForm};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::follow::{Signals, follow};
+use crate::cli::follow::{Signals, children, follow};
 use crate::cli::json::{Document, Items, RunItem};
 use crate::cli::pen::{Ink, Pen};
 use crate::cli::table::{Column, Table};
@@ -67,8 +67,9 @@ pub(crate) async fn show(session: &Session, run: RunId, timing: bool) -> Result<
 pub(crate) async fn watch(session: &Session, run: RunId) -> Result<Exit, Failure> {
     let mut signals = Signals::new()?;
     let client = session.client().await?;
-    let view = client.show_run(run).await.map_err(|error| client.failed(error));
-    follow(&session.console, &client, &mut signals, session.limit, vec![view]).await
+    let view = client.show_run(run).await.map_err(|error| client.failed(error))?;
+    let targets = children(&client, view).await;
+    follow(&session.console, &client, &mut signals, session.limit, targets).await
 }
 
 fn table(pen: Pen, runs: &[RunView], form: TimeForm) -> Table {
@@ -91,7 +92,10 @@ fn table(pen: Pen, runs: &[RunView], form: TimeForm) -> Table {
                 word::kind(run.kind).to_owned(),
                 run.subject.clone(),
                 word::run(run.state).to_owned(),
-                stage.map_or("-".to_owned(), |stage| stage.name.clone()),
+                stage.map_or_else(
+                    || outcome::wait(run).unwrap_or_else(|| "-".to_owned()),
+                    |stage| stage.name.clone(),
+                ),
                 moment::took(took(run)),
                 time(form, run.submitted_at),
             ]
@@ -112,6 +116,7 @@ fn page(pen: Pen, view: &RunView, timing: bool) -> String {
     let (state, kind) = (word::run(view.state), word::kind(view.kind));
     let submitted = moment::utc(view.submitted_at);
     let mut page = format!("run {id}: {state}\n");
+    let of = |label: &str, text: String| (label.to_owned(), Ink::Plain, text);
     let mut labels = vec![(kind.to_owned(), Ink::Plain, view.subject.clone())];
     labels.extend(view.source.clone().map(|source| ("source".to_owned(), Ink::Plain, source)));
     labels.push(("asked".to_owned(), Ink::Plain, submitted));
@@ -121,6 +126,11 @@ fn page(pen: Pen, view: &RunView, timing: bool) -> String {
     labels.extend(view.retried_as.as_ref().map(|by| run("retried", by)));
     let removed = |at| format!("{}: its stages and steps are not kept any more", moment::utc(at));
     labels.extend(view.archived_at.map(|at| ("archived".to_owned(), Ink::Plain, removed(at))));
+    labels.extend(view.links.parent.iter().map(|parent| of("parent", parent.to_string())));
+    labels.extend(outcome::wait(view).filter(|_| !view.state.is_over()).map(|w| of("begins", w)));
+    labels.extend(view.links.children.iter().map(|child| {
+        of("child", format!("{} {} {}", child.run, child.subject, word::run(child.state)))
+    }));
     page.push_str(&report::labelled(pen, &labels));
     if !view.steps.is_empty() {
         page.push('\n');

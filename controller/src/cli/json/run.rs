@@ -1,7 +1,7 @@
 //! Runs as programs read them: in lists, and as a stream of lines while one is watched.
 
 use airlock_protocol::control::{
-    Reused, RunResult, RunState, RunView, StageView, StepRecord, Timing,
+    ChildView, Links, Reused, RunResult, RunState, RunView, StageView, StepRecord, Timing,
 };
 use serde::Serialize;
 
@@ -49,11 +49,34 @@ pub(crate) struct RunItem {
     steps: Vec<StepItem>,
     result: Option<ResultItem>,
     error: Option<ErrorBody>,
+    after: Option<String>,
+    if_failed: Option<&'static str>,
+    not_before: Option<String>,
+    parent: Option<String>,
+    children: Vec<ChildItem>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChildItem {
+    run: String,
+    subject: String,
+    state: &'static str,
 }
 
 impl From<RunView> for RunItem {
     fn from(view: RunView) -> Self {
+        let Links { after, runs_anyway, waits: _, not_before, parent, children } = view.links;
+        let child = |ChildView { run, subject, state }| ChildItem {
+            run: run.into(),
+            subject,
+            state: word::run(state),
+        };
         Self {
+            if_failed: after.as_ref().map(|_| if runs_anyway { "run" } else { "skip" }),
+            after: after.map(String::from),
+            not_before: not_before.map(moment::utc),
+            parent: parent.map(String::from),
+            children: children.into_iter().map(child).collect(),
             run: view.run.into(),
             kind: word::kind(view.kind),
             subject: view.subject,

@@ -134,3 +134,36 @@ async fn a_cancelled_run_does_nothing_more_however_quick_its_next_states_are() {
     }
     panic!("the flow goes on");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_changes_under_a_download_while_another_looks_at_it_fails_neither() {
+    let host = Host::new();
+    let up = host.up();
+    let source = host.file("a.tar", &rootfs("first"));
+    let world = up.engine.world();
+    let turn = world.locks.hold(&source.place.to_string()).await;
+    let run = up.begin(Work::Pull { source: source.clone() }).await;
+    up.at("download").await;
+    host.file("a.tar", &rootfs("second, and longer"));
+    // The look of another run, which does not come to its end before.
+    let look = flow::NewFlow {
+        machine: "download",
+        definition: 1,
+        subject: source.to_string(),
+        state: "check_exists",
+        input: serde_json::to_string(&serde_json::json!({ "source": source })).unwrap(),
+        request: "r2".to_owned(),
+    };
+    let look = world.store.write(move |tx| flow::begin(tx, &look)).await.unwrap();
+    drop(turn);
+    for _ in 0..500 {
+        if up.engine.waiting_for(look).await.unwrap() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let view = up.engine.view(&run, true).await.unwrap();
+    assert!(!view.state.is_over(), "{view:#?}");
+    up.engine.start(&[look]);
+    assert_eq!(up.end(&run).await.state, RunState::Done);
+}

@@ -46,6 +46,10 @@ fn ask_everything(tx: &Transaction<'_>) -> Result<(), StoreFault> {
     drop(history::find(tx, &run_id)?);
     let _: usize = history::forget(tx, 1, 100)?;
     drop(run::flows(tx, &run_id)?);
+    drop(run::due(tx, 1)?);
+    let _: Option<i64> = run::next_time(tx)?;
+    drop(run::following(tx, &run_id)?);
+    drop(run::children(tx, &run_id)?);
     drop(run::of_flow(tx, 1)?);
     drop(flow::active(tx, Unpack::NAME, "x")?);
     drop(flow::active(tx, Activate::NAME, "x")?);

@@ -170,8 +170,7 @@ pub fn measured_with(desk: &Desk, device: &Loop, input: Input<'_>) -> Measured {
         let watch = scope.spawn(|| {
             let mut peak = 0;
             while !is_over.load(Ordering::Relaxed) {
-                // The last and not the highest: until it is another program, it is a copy of this.
-                peak = peak_rss(pid).unwrap_or(peak);
+                peak = peak_rss(pid, "airlock-worker").unwrap_or(peak);
                 thread::sleep(Duration::from_millis(1));
             }
             peak
@@ -186,9 +185,12 @@ pub fn measured_with(desk: &Desk, device: &Loop, input: Input<'_>) -> Measured {
     Measured { answer, time: begin.elapsed(), peak_rss_kib }
 }
 
-/// The most memory that a process ever had, in KiB; `None` once it has ended.
-pub fn peak_rss(pid: i32) -> Option<u64> {
-    status(pid, "VmHWM")?.trim_end_matches(" kB").parse().ok()
+/// The most memory that a process of this name ever had, in KiB. `None` once it has ended, and until
+/// it has that name: before, it is a copy of the process that starts it.
+pub fn peak_rss(pid: i32, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |field| field_of(&text, field);
+    field("VmHWM")?.trim_end_matches(" kB").parse().ok().filter(|_| field("Name") == Some(name))
 }
 
 /// A formatted volume to be copied: quicker than formatting one for each of many archives.
@@ -220,6 +222,10 @@ impl Template {
 /// One field of a process's status.
 pub fn status(pid: i32, field: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find(|line| line.split(':').next() == Some(field))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
+    field_of(&text, field).map(str::to_owned)
+}
+
+fn field_of<'t>(status: &'t str, field: &str) -> Option<&'t str> {
+    let of = |line: &'t str| line.strip_prefix(field)?.strip_prefix(':').map(str::trim);
+    status.lines().find_map(of)
 }

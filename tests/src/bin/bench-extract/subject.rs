@@ -95,11 +95,12 @@ fn program(device: &Loop, command: impl FnOnce(&Path) -> Command) -> Figures {
         let begin = Instant::now();
         let mut child = command.spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
+        let name = command.get_program().to_str().unwrap().to_owned();
         let mut peak = 0;
         let status = thread::scope(|scope| {
             let over = scope.spawn(move || child.wait().unwrap());
             while !over.is_finished() {
-                peak = peak_rss(pid).unwrap_or(peak);
+                peak = peak_rss(pid, &name).unwrap_or(peak);
                 thread::sleep(Duration::from_millis(1));
             }
             over.join().unwrap()

@@ -11,6 +11,7 @@ use airlock_policy::entry::path::EntryPath;
 use airlock_policy::entry::{Entry, Kind};
 use airlock_policy::errand::Progress;
 use airlock_policy::rule::Rule;
+use airlock_sys::writeback;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
@@ -35,6 +36,9 @@ pub(crate) struct Unpack {
     /// Content and headers so far: a little less than was really read.
     tar_bytes: u64,
 }
+
+/// How much of a file is sent on its way to the device at once, in bytes.
+const AT_ONCE: u64 = 1 << 20;
 
 /// A header's block in a tar archive.
 const BLOCK: u64 = 512;
@@ -99,10 +103,15 @@ impl Unpack {
         let file = self.volume.make(&place, "make a file", |parent, name| {
             rustix::fs::openat(parent, name, NEW_FILE, mode)
         })?;
-        let mut end = 0;
+        let (mut end, mut begun) = (0_u64, 0);
         let mut hash = ContentHash::new();
         while let Some(chunk) = content.next_chunk()? {
             end = write_all(&file, chunk.bytes, chunk.offset)?;
+            if end.saturating_sub(begun) >= AT_ONCE {
+                // Whether it can be begun or not, the flush at the end sees to all of it.
+                writeback::begin(file.as_fd(), begun, end.saturating_sub(begun)).ok();
+                begun = end;
+            }
             hash.add(chunk.offset, chunk.bytes);
             let count = chunk.bytes.len() as u64;
             self.progress(entry, count)?;

@@ -85,8 +85,7 @@ fn run(data: &[u8], stage: &Stage) {
             }
             // What only the volume tells; the worker then reads no further.
             (_, Answer::Refused { rule, .. })
-                if !is_alone && rule.code().starts_with("link.")
-                    || rule.code() == "name.depth" =>
+                if !is_alone && rule.code().starts_with("link.") || rule.code() == "name.depth" =>
             {
                 return;
             }

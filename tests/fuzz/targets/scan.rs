@@ -5,9 +5,7 @@
 use std::convert::Infallible;
 use std::io::Read;
 
-use airlock_archive::{
-    Content, LayerFault, Position, Stop, Summary, Visitor, read_layer, scan,
-};
+use airlock_archive::{Content, LayerFault, Position, Stop, Summary, Visitor, read_layer, scan};
 use airlock_fuzz::seeds;
 use airlock_policy::entry::{Entry, Kind};
 use airlock_policy::limit::ArchiveLimits;

@@ -15,6 +15,8 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_write, Always),
     (libc::SYS_pwrite64, Always),
     (libc::SYS_ftruncate, Always),
+    // The device has something to do while more of a large file is read.
+    (libc::SYS_sync_file_range, Always),
     (libc::SYS_close, Always),
     // How a descriptor was opened, asked before its directory is listed; and, by debug builds,
     // whether it is open at all.
@@ -83,6 +85,7 @@ const ALLOWED: &[Listed] = &[
 const CHANGES: &[libc::c_long] = &[
     libc::SYS_pwrite64,
     libc::SYS_ftruncate,
+    libc::SYS_sync_file_range,
     libc::SYS_mkdirat,
     libc::SYS_symlinkat,
     libc::SYS_linkat,

@@ -263,18 +263,21 @@ fn whoever_ends_at_any_crash_point_the_next_start_finishes_or_undoes_it() {
     );
     Server::of_this_run().put("crash/crash.tar", &folder.path().join("crash.tar"));
     let asked = std::env::var("AIRLOCK_SWEEP_CASES").ok();
+    let only = std::env::var("AIRLOCK_SWEEP_ONLY").unwrap_or_default();
     // One guest for the few cases of the gate; for all of them as many as two cores carry.
     let (count, shares) = asked.map_or(("6".to_owned(), 1), |count| (count, 2));
     let share = |share: u32| {
         Guest::new()
             .file(Path::new(&airlock_tests::setting("AIRLOCK_TEST_CRASH_STAGE")), "crash")
             .setting("AIRLOCK_SWEEP_CASES", &count)
+            .setting("AIRLOCK_SWEEP_ONLY", &only)
             .setting("SHARE", &share.to_string())
             .setting("SHARES", &shares.to_string())
             .seconds(1150)
             .cases("crash-points")
     };
     let cases = std::thread::scope(|scope| {
+        let share = &share;
         let guests: Vec<_> = (0..shares).map(|n| scope.spawn(move || share(n))).collect();
         guests.into_iter().flat_map(|guest| guest.join().unwrap()).collect::<Vec<_>>()
     });

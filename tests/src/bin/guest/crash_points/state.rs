@@ -129,7 +129,7 @@ fn look(kept: Option<&Kept>, web: bool) -> Vec<String> {
     must("mounts", &mounts, mounts.is_empty());
     let points = lines("ls -A /run/airlock/mnt 2>/dev/null");
     must("directories to mount on", &points, points.is_empty());
-    let files = lines("ls -A /var/lib/airlock-helper | grep -v -x -e trees");
+    let files = lines("ls -A /var/lib/airlock-helper | grep -v -x -e trees -e past");
     must(
         "the helper's files",
         &files,

@@ -161,7 +161,18 @@ impl Helper {
             }
             return Err(failure);
         }
-        self.record(Record::Confirmed { transaction })
+        self.confirm(&intent)
+    }
+
+    /// Writes down that a change was made. What is kept beside a volume goes with it.
+    fn confirm(&mut self, intent: &Intent) -> Result<(), NotDone> {
+        self.record(Record::Confirmed { transaction: intent.transaction })?;
+        if let Change::Delete { thin } = intent.change
+            && let Some(request) = self.request()
+        {
+            self.forget_manifest(request, thin);
+        }
+        Ok(())
     }
 
     /// The pool's part of a change.
@@ -255,25 +266,25 @@ impl Helper {
             "reconcile",
             &[("verdict", &event), ("ledger", &ledger), ("pool", &figures.transaction)],
         );
-        let (Some(Intent { transaction, change }), false) = (pending, verdict == Verdict::Conflict)
-        else {
+        let (Some(intent), false) = (pending, verdict == Verdict::Conflict) else {
             return Err(NotDone::Failed(StepFailure { step: Step::Reconcile, errno: 0 }));
         };
-        match (verdict, change.creates()) {
+        let undone = Record::Undone { transaction: intent.transaction };
+        match (verdict, intent.change.creates()) {
             (Verdict::TakeBack, Some(thin)) => {
                 self.delete_thin(thin)?;
-                return self.record(Record::Undone { transaction });
+                return self.record(undone);
             }
-            (Verdict::DoAgain, _) => match self.make(&Intent { transaction, change }) {
+            (Verdict::DoAgain, _) => match self.make(&intent) {
                 // Somebody holds the device, so it was not deleted: and is not to be.
                 Err(NotDone::Failed(failure)) if failure.errno == Errno::BUSY.raw_os_error() => {
-                    return self.record(Record::Undone { transaction });
+                    return self.record(undone);
                 }
                 made => made?,
             },
             (Verdict::Agreed | Verdict::Confirm | Verdict::TakeBack | Verdict::Conflict, _) => {}
         }
-        self.record(Record::Confirmed { transaction })
+        self.confirm(&intent)
     }
 }
 

@@ -261,6 +261,11 @@ impl Helper {
         let Some(request) = &self.request else { return Err(NotDone::Stopping) };
         self.errand(request, errand, self.device_time())
     }
+
+    /// Whose turn it is.
+    pub(crate) const fn request(&self) -> Option<&RequestId> {
+        self.request.as_ref()
+    }
 }
 
 fn said<T>(result: &Result<T, NotDone>) -> String {

@@ -182,11 +182,8 @@ fn finish(
         return Err(refused);
     }
     let deleted = taken_down.and_then(|()| helper.change(Change::Delete { thin }));
-    match deleted {
-        Ok(()) => helper.forget_manifest(&asked.request, thin),
-        Err(why) => {
-            audit::event("spoilt", &[("volume", &asked.volume), ("thin", &thin), ("why", &why)]);
-        }
+    if let Err(why) = deleted {
+        audit::event("spoilt", &[("volume", &asked.volume), ("thin", &thin), ("why", &why)]);
     }
     Err(refused)
 }

@@ -38,7 +38,7 @@ impl Operation for DeleteVolume {
     }
 
     fn perform(permit: Permit<Self>, helper: &mut Helper) -> Result<Outcome, NotDone> {
-        let Self { request, target } = permit.into_request();
+        let Self { request: _, target } = permit.into_request();
         let Some(thin) = helper.thin_of(&target) else { return Ok(Outcome::AlreadyThere) };
         // A volume's device is our own: it may be left from an extraction that failed.
         helper.take_down(thin)?;
@@ -46,7 +46,6 @@ impl Operation for DeleteVolume {
         if let Target::Volume(volume) = target {
             helper.extractions.forget(volume);
             helper.verifications.forget(volume);
-            helper.forget_manifest(&request, thin);
         }
         Ok(Outcome::Done)
     }

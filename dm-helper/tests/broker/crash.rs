@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use airlock_policy::errand::Errand;
 use airlock_protocol::not_done::NotDone;
 
 use super::client::Caller;
@@ -39,6 +40,27 @@ fn assert_agreement(host: &Host, when: &str) {
     assert_eq!(ledger.book().pending(), None, "{when}: pending");
 }
 
+/// What is kept beside a volume goes with it. Nobody waits for that, so it is given a moment.
+fn assert_manifests_go(host: &Host, when: &str) {
+    let volumes: BTreeSet<u32> = host.sim.0.lock().unwrap().thins.clone();
+    let mut left = BTreeSet::new();
+    for _ in 0..1000 {
+        left = BTreeSet::new();
+        for errand in host.launcher.seen() {
+            if let Errand::Extract { device, .. } = errand {
+                left.insert(u32::from(device.thin));
+            } else if let Errand::Forget { thin } = errand {
+                left.remove(&u32::from(thin));
+            }
+        }
+        if left.is_subset(&volumes) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("{when}: manifests {left:?}, volumes {volumes:?}");
+}
+
 async fn die_and_go_on(death: Death, reboots: bool) -> bool {
     let host = Host::new();
     host.sim.0.lock().unwrap().death = death;
@@ -60,6 +82,7 @@ async fn die_and_go_on(death: Death, reboots: bool) -> bool {
     let broker = host.start().await;
     broker.ensure_pool(true).await.unwrap_or_else(|why| panic!("{when}: {why:?}"));
     assert_agreement(&host, &when);
+    assert_manifests_go(&host, &when);
     scenario(&broker).await.unwrap_or_else(|why| panic!("{when}: {why:?}"));
     assert_agreement(&host, &when);
     assert!(host.launcher.0.lock().unwrap().links.is_empty(), "{when}: links");

@@ -122,6 +122,10 @@ impl Machine for Activate {
         }
     }
 
+    fn image(input: &ActivateInput, _data: &ActivateData) -> (Option<String>, Option<String>) {
+        (Some(input.image_name.clone()), Some(input.image.to_string()))
+    }
+
     async fn perform(world: &World, state: ActivateState, step: &mut Step<'_, Self>) -> Answer {
         match state {
             ActivateState::CheckSnapshot => check_snapshot(world, step).await,

@@ -167,6 +167,11 @@ impl Machine for Download {
         }
     }
 
+    fn image(input: &DownloadInput, data: &DownloadData) -> (Option<String>, Option<String>) {
+        let digest = data.image.or(data.blob.map(|blob| blob.0));
+        (Some(input.source.image_name()), digest.map(|digest| digest.to_string()))
+    }
+
     async fn perform(world: &World, state: DownloadState, step: &mut Step<'_, Self>) -> Outcome {
         match state {
             DownloadState::CheckExists => check_exists(world, step).await,

@@ -5,8 +5,12 @@
 //! persists nothing is remembered that the next start could not find out again.
 
 mod guard;
+mod intercept;
+mod machines;
 mod persist;
+mod repeats;
 mod settle;
+mod single;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -21,23 +25,31 @@ use rusqlite::Transaction;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
+use super::World;
 use super::effects::Effects;
 use super::live::Phase;
 use super::machine::State as _;
 use super::rules::random;
 use super::schedule;
-use super::step::{Machine, Step, StepFault};
-use super::unreadable::{alone, no_such_machine, past, set_aside, understood};
-use super::{Activate, Download, Unpack, World};
+use super::step::{Machine, Step, StepFault, bug};
+use super::unreadable::{alone, past, set_aside, understood};
 use crate::fault::fault;
 use crate::helper::internal_request;
 use crate::store::flow::{FlowId, FlowRow};
 use crate::store::run::Standing;
 use crate::store::unreadable::{BadRecord, DAMAGED, Key};
 use crate::store::{Ending, StoreFault, flow, run};
-use guard::within;
+use guard::{keep_backtraces, within};
+use intercept::Durations;
+use machines::known;
+use repeats::Repeats;
 use settle::{Attempt, Settled};
+
+pub use intercept::{About, Interceptor, Outcome};
+pub use machines::Registered;
+pub use single::Ended;
 
 /// Runs flows.
 #[derive(Clone, Debug)]
@@ -46,6 +58,8 @@ pub struct Engine(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     world: World,
+    machines: Vec<Registered>,
+    interceptors: Vec<Arc<dyn Interceptor>>,
     tracker: TaskTracker,
     stop: CancellationToken,
     cancels: Mutex<HashMap<FlowId, CancellationToken>>,
@@ -64,10 +78,23 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 const STORE_WAIT: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// An engine that runs nothing yet.
+    /// An engine of airlock's own machines, that runs nothing yet.
     pub fn new(world: World) -> Self {
+        Self::with(world, Registered::all(), Vec::new())
+    }
+
+    /// An engine of these machines, each attempt wrapped by these interceptors, the first outermost.
+    pub fn with(
+        world: World,
+        machines: Vec<Registered>,
+        interceptors: Vec<Arc<dyn Interceptor>>,
+    ) -> Self {
+        keep_backtraces();
+        let durations: Arc<dyn Interceptor> = Arc::new(Durations);
         Self(Arc::new(Inner {
             world,
+            machines,
+            interceptors: std::iter::once(durations).chain(interceptors).collect(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             cancels: Mutex::default(),
@@ -84,7 +111,9 @@ impl Engine {
     /// Takes up every flow that has not ended, and sets aside what it cannot go on with. `unclean`:
     /// whether the daemon died.
     pub async fn resume(&self, unclean: bool) -> Result<usize, StoreFault> {
-        let (found, effects) = self.0.world.store.write(move |tx| take_up(tx, unclean)).await?;
+        let machines = self.0.machines.clone();
+        let taken = self.0.world.store.write(move |tx| take_up(tx, &machines, unclean));
+        let (found, effects) = taken.await?;
         self.carry_out(&effects);
         for row in &found {
             tracing::info!(flow = row.id, machine = row.machine, state = row.state, "resumed");
@@ -160,12 +189,7 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<(), StoreFault> {
         let row = self.0.world.store.read(move |tx| flow::find(tx, id)).await?;
-        match row.machine.as_str() {
-            Download::NAME => Box::pin(self.through::<Download>(row, restarted, cancel)).await,
-            Unpack::NAME => Box::pin(self.through::<Unpack>(row, restarted, cancel)).await,
-            Activate::NAME => Box::pin(self.through::<Activate>(row, restarted, cancel)).await,
-            _ => self.set_aside(no_such_machine(&row)).await,
-        }
+        self.drive_by_name(row, restarted, cancel).await
     }
 
     /// Takes a flow through its machine, up to its end or the daemon's.
@@ -176,6 +200,7 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<(), StoreFault> {
         let live = self.0.world.live.flow(row.id);
+        let mut repeats = Repeats::default();
         while row.ended_at.is_none() && !self.is_stopping() {
             let (state, input, data) = match understood::<M>(&row) {
                 Ok(understood) => understood,
@@ -186,9 +211,18 @@ impl Engine {
             // A step ends when its run is cancelled, and one that would take long also when the
             // daemon stops.
             let told_to_end = cancel.child_token();
+            let about = About {
+                flow: row.id,
+                machine: <M::State as super::machine::State>::MACHINE,
+                subject: row.subject.clone(),
+                state: state.name(),
+                attempt: row.attempt,
+                restarted: std::mem::take(&mut restarted),
+            };
+            let span = self.span::<M>(&row, (&input, &data)).await;
             let mut step = Step::<M>::new(&input, data, request, Arc::clone(&live), told_to_end);
             step.attempt = row.attempt;
-            step.restarted = std::mem::take(&mut restarted);
+            step.restarted = about.restarted;
             let started_at = crate::store::now();
             let outcome = if row.interruptions >= MAX_INTERRUPTIONS {
                 Err(StepFault::Unrecoverable(fault(
@@ -199,9 +233,9 @@ impl Engine {
             } else if cancel.is_cancelled() {
                 Err(StepFault::Cancelled)
             } else {
-                self.attempt(state, &mut step, &cancel).await
+                self.attempt((state, &about), &mut step, &cancel).instrument(span).await
             };
-            let made = Attempt { row, state, step, started_at };
+            let made = Attempt { row, state, step, started_at, repeats: &mut repeats };
             match self.settle(made, outcome, &cancel).await? {
                 Settled::At(next) => row = *next,
                 Settled::Left => break,
@@ -213,7 +247,7 @@ impl Engine {
     /// Makes one attempt: in its turn, within its deadline, whatever it does.
     async fn attempt<M: Machine>(
         &self,
-        state: M::State,
+        (state, about): (M::State, &About),
         step: &mut Step<'_, M>,
         cancel: &CancellationToken,
     ) -> Result<<M::State as super::machine::State>::Event, StepFault> {
@@ -236,8 +270,16 @@ impl Engine {
             }
         };
         world.live.enter(&live, Phase::Running);
-        let work = AssertUnwindSafe(M::perform(world, state, step)).catch_unwind();
-        let work = within(rules.deadline, state.name(), work);
+        let event = Mutex::new(None);
+        let kept = &event;
+        let work = async move {
+            let happened = M::perform(world, state, step).await?;
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(happened);
+            Ok(super::machine::Event::name(happened))
+        };
+        let interceptors = self.0.interceptors.iter().rev();
+        let work = interceptors.fold(work.boxed(), |work, one| one.around(about, work));
+        let work = within(rules.deadline, state.name(), AssertUnwindSafe(work).catch_unwind());
         tokio::pin!(work);
         let stopped = async {
             tokio::select! {
@@ -250,10 +292,37 @@ impl Engine {
         let news = self.tell(&live);
         tokio::select! {
             biased;
-            outcome = &mut work => outcome,
-            () = stopped => Err(StepFault::Cancelled),
-            () = news => Err(StepFault::Cancelled),
-        }
+            outcome = &mut work => outcome?,
+            () = stopped => return Err(StepFault::Cancelled),
+            () = news => return Err(StepFault::Cancelled),
+        };
+        let happened = event.lock().unwrap_or_else(PoisonError::into_inner).take();
+        happened.ok_or_else(|| bug("an interceptor answered in a step's place"))
+    }
+
+    /// What every line of an attempt carries: the ids of all that it belongs to.
+    async fn span<M: Machine>(
+        &self,
+        row: &FlowRow,
+        (input, data): (&M::Input, &M::Data),
+    ) -> tracing::Span {
+        let FlowRow { id, machine, subject, state, attempt, request, .. } = row;
+        let flow = *id;
+        let runs = self.0.world.store.read(move |tx| run::ids_at(tx, flow)).await;
+        let runs = runs.unwrap_or_default().join(" ");
+        let (image, digest) = M::image(input, data);
+        tracing::info_span!(
+            "step",
+            runs,
+            flow = id,
+            machine,
+            subject,
+            image,
+            digest,
+            state,
+            attempt,
+            request
+        )
     }
 
     /// Wakes watchers while a step makes progress, five times a second. Never ends.
@@ -279,19 +348,13 @@ impl Engine {
     }
 }
 
-/// The machine of a flow, where this version has it and can go on with the flow.
-fn known(row: &FlowRow) -> Result<(), BadRecord> {
-    match row.machine.as_str() {
-        Download::NAME => understood::<Download>(row).map(drop),
-        Unpack::NAME => understood::<Unpack>(row).map(drop),
-        Activate::NAME => understood::<Activate>(row).map(drop),
-        _ => Err(no_such_machine(row)),
-    }
-}
-
 /// Takes up every flow that has not ended: from now on it is this daemon's. What cannot be gone on
 /// with is set aside, one record at a time; a run that nothing would ever move is ended.
-fn take_up(tx: &Transaction<'_>, unclean: bool) -> Result<(Vec<FlowRow>, Effects), StoreFault> {
+fn take_up(
+    tx: &Transaction<'_>,
+    machines: &[Registered],
+    unclean: bool,
+) -> Result<(Vec<FlowRow>, Effects), StoreFault> {
     let (mut found, mut effects) = (Vec::new(), Effects::default());
     for id in flow::going_on(tx)? {
         let row = match flow::find(tx, id) {
@@ -302,7 +365,7 @@ fn take_up(tx: &Transaction<'_>, unclean: bool) -> Result<(Vec<FlowRow>, Effects
             }
             Err(error) => return Err(error),
         };
-        if let Err(bad) = known(&row) {
+        if let Err(bad) = known(machines, &row) {
             set_aside(tx, &bad, &mut effects)?;
             continue;
         }

@@ -62,13 +62,15 @@ macro_rules! machine {
     ) => {
         /// Where a flow is.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        #[expect(missing_docs, reason = "each state is described by its row in the table")]
-        pub enum $State { $($state),+ }
+        pub enum $State {
+            $(#[doc = concat!("`", $state_name, "` in the table and in the database.")] $state),+
+        }
 
         /// What happened to it.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        #[expect(missing_docs, reason = "each event is described by its row in the table")]
-        pub enum $Event { $($event),+ }
+        pub enum $Event {
+            $(#[doc = concat!("`", $event_name, "` in the table and in the database.")] $event),+
+        }
 
         impl $crate::flow::machine::State for $State {
             type Event = $Event;

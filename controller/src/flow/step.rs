@@ -37,6 +37,11 @@ pub trait Machine: Send + Sync + 'static {
     /// The rules of a state, with the numbers of these settings.
     fn rules(state: Self::State, settings: &Settings) -> Rules;
 
+    /// The image that a flow is about, and its digest, as far as they are known: for the log.
+    fn image(_input: &Self::Input, _data: &Self::Data) -> (Option<String>, Option<String>) {
+        (None, None)
+    }
+
     /// Does what is to be done in a state.
     fn perform(
         world: &World,
@@ -140,6 +145,25 @@ impl<'a, M: Machine> Step<'a, M> {
     }
 }
 
+/// Who is to blame for what cannot be done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Blame {
+    /// What was asked cannot be.
+    User,
+    /// It could be, but not by this airlock on this host today.
+    System,
+}
+
+impl Blame {
+    /// In words, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::User => "what was asked",
+            Self::System => "airlock or its surroundings",
+        }
+    }
+}
+
 /// Why a step did not come to its end.
 #[derive(Debug)]
 pub enum StepFault {
@@ -183,6 +207,23 @@ impl StepFault {
         match self {
             Self::Abort(fault) => Self::Abort(add(fault)),
             Self::Again { .. } | Self::Unrecoverable(_) | Self::Cancelled => self,
+        }
+    }
+
+    /// Who is to blame.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Unrecoverable(_) | Self::Cancelled => Blame::System,
+            Self::Again { fault, .. } | Self::Abort(fault) => match fault.class {
+                ErrorClass::Usage
+                | ErrorClass::Refused
+                | ErrorClass::NotFound
+                | ErrorClass::Conflict => Blame::User,
+                ErrorClass::Internal
+                | ErrorClass::Unavailable
+                | ErrorClass::Busy
+                | ErrorClass::Timeout => Blame::System,
+            },
         }
     }
 

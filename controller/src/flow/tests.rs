@@ -3,6 +3,7 @@
 
 mod again;
 mod busy;
+mod example;
 mod identity;
 mod lease;
 mod page;
@@ -56,6 +57,25 @@ impl Host {
     }
 
     fn up_with(&self, tune: impl FnOnce(&mut Config)) -> Up {
+        self.up_as(tune, Engine::new, &machines())
+    }
+
+    /// With these machines and interceptors instead of airlock's own.
+    fn up_with_machines(
+        &self,
+        registered: Vec<engine::Registered>,
+        interceptors: Vec<Arc<dyn engine::Interceptor>>,
+    ) -> Up {
+        let rows: Vec<Row> = registered.iter().flat_map(engine::Registered::rows).collect();
+        self.up_as(|_| {}, |world| Engine::with(world, registered, interceptors), &rows)
+    }
+
+    fn up_as(
+        &self,
+        tune: impl FnOnce(&mut Config),
+        make: impl FnOnce(World) -> Engine,
+        rows: &[Row],
+    ) -> Up {
         let path = |name: &str| self.dir.path().join(name);
         let mut config = Config {
             state_dir: self.dir.path().to_owned(),
@@ -65,8 +85,8 @@ impl Host {
         config.limits.disk_reserve = ByteSize(0);
         tune(&mut config);
         let listening = self.helper.listen(&config.helper_socket);
-        let engine = Engine::new(World {
-            store: Store::open(self.dir.path(), &machines()).unwrap(),
+        let engine = make(World {
+            store: Store::open(self.dir.path(), rows).unwrap(),
             helper: Helper::new(&config.helper_socket),
             sources: Sources::new(&config),
             blobs: BlobStore::open(&config).unwrap(),

@@ -134,6 +134,10 @@ impl Machine for Unpack {
         }
     }
 
+    fn image(input: &UnpackInput, _data: &UnpackData) -> (Option<String>, Option<String>) {
+        (Some(input.image.clone()), Some(input.blob.to_string()))
+    }
+
     async fn perform(world: &World, state: UnpackState, step: &mut Step<'_, Self>) -> Answer {
         match state {
             UnpackState::CheckUnpacked => check_unpacked(world, step).await,

@@ -144,6 +144,17 @@ pub fn going_on(tx: &Transaction<'_>) -> Result<Vec<FlowId>, StoreFault> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The last flow that was begun on this subject, ended or not.
+pub fn newest(
+    tx: &Transaction<'_>,
+    machine: &str,
+    subject: &str,
+) -> Result<Option<FlowId>, StoreFault> {
+    let sql = "SELECT id FROM flows WHERE machine = ?1 AND subject = ?2 ORDER BY id DESC LIMIT 1";
+    let mut statement = tx.prepare_cached(sql)?;
+    Ok(statement.query([machine, subject])?.next()?.map(|row| row.get(0)).transpose()?)
+}
+
 /// Takes a flow up: from now on it is this epoch's, and no older one moves it.
 pub fn take_up(tx: &Transaction<'_>, id: FlowId) -> Result<(), StoreFault> {
     tx.prepare_cached("UPDATE flows SET epoch = (SELECT max(epoch) FROM epochs) WHERE id = ?1")?

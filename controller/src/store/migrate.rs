@@ -47,6 +47,7 @@ pub(super) const ALL: &[&str] = &[
     include_str!("migrations/0006_lists.sql"),
     include_str!("migrations/0007_history.sql"),
     include_str!("migrations/0008_schedule.sql"),
+    include_str!("migrations/0009_flows_by_subject.sql"),
 ];
 
 /// How many backups from before migrations are kept.

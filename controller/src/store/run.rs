@@ -246,6 +246,14 @@ pub fn active(tx: &Transaction<'_>, key: &str) -> Result<Option<RunRow>, StoreFa
     Ok(many(tx, "key = ?1 AND ended_at IS NULL", [key])?.pop())
 }
 
+/// The ids of the runs that have not ended and are at this flow.
+pub fn ids_at(tx: &Transaction<'_>, flow: FlowId) -> Result<Vec<String>, StoreFault> {
+    let sql = "SELECT id FROM runs WHERE flow = ?1 AND ended_at IS NULL";
+    let mut statement = tx.prepare_cached(sql)?;
+    let rows = statement.query_map([flow], |row| row.get(0))?;
+    Ok(rows.filter_map(Result::ok).collect())
+}
+
 /// The runs that have not ended and are at this flow.
 pub fn at_flow(tx: &Transaction<'_>, flow: FlowId) -> Result<Vec<RunRow>, StoreFault> {
     many(tx, "flow = ?1 AND ended_at IS NULL", [flow])

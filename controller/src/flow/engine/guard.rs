@@ -1,5 +1,9 @@
 //! Holds an attempt to its deadline, and turns a panic into its outcome.
 
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::panic;
+use std::sync::Once;
 use std::time::Duration;
 
 use airlock_protocol::control::{ErrorClass, Fault};
@@ -30,13 +34,32 @@ pub(super) async fn within<T>(
     outcome.unwrap_or_else(|panic| Err(StepFault::again(panicked(state, &*panic))))
 }
 
+thread_local! {
+    /// Where the last panic of this thread came from. An attempt that panics is unwound on the
+    /// thread that polls it.
+    static LAST: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// From now on each panic leaves its backtrace for [`within`].
+pub(super) fn keep_backtraces() {
+    static KEPT: Once = Once::new();
+    KEPT.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            LAST.set(Some(Backtrace::force_capture().to_string()));
+            before(info);
+        }));
+    });
+}
+
 fn panicked(state: &'static str, panic: &(dyn std::any::Any + Send)) -> Fault {
     let text = panic
         .downcast_ref::<&str>()
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    tracing::error!(state, panic = text, "a step panicked");
+    let backtrace = LAST.take().unwrap_or_default();
+    tracing::error!(state, panic = text, backtrace, "a step panicked");
     fault(ErrorClass::Internal, "internal.panic", format!("a bug of airlock ended {state}"))
         .fact("panic", text)
         .next("journalctl -u airlock")

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use airlock_protocol::control::{ErrorClass, Fault};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
+use super::repeats::Repeats;
 use super::{Engine, STORE_WAIT, random};
 use crate::fault::{Explain as _, fault};
 use crate::flow::live::Phase;
@@ -31,6 +34,8 @@ pub(super) struct Attempt<'a, M: Machine> {
     pub(super) step: Step<'a, M>,
     /// When it began.
     pub(super) started_at: i64,
+    /// What the flow has logged last.
+    pub(super) repeats: &'a mut Repeats,
 }
 
 /// A move, without what all moves have in common.
@@ -55,7 +60,7 @@ impl Engine {
         let Some(turn) = self.judge(&mut made, outcome, cancel).await else {
             return Ok(Settled::Left);
         };
-        log(&made.row, &turn);
+        log(&made.row, &turn, made.repeats);
         if turn.wait.is_none() {
             made.step.live.leaves();
         }
@@ -110,6 +115,7 @@ impl Engine {
         if self.is_stopping() {
             return None;
         }
+        let blame = error.blame();
         let fault = match error {
             StepFault::Again { fault, progressed, after }
                 if progressed || attempts < rules.attempts =>
@@ -138,6 +144,7 @@ impl Engine {
             ),
         };
         M::clean_up(&self.0.world, state, &mut made.step).await;
+        let fault = fault.fact("lies with", blame.words());
         Some(end::<M>(state, <M::State as State>::Event::FAILED, Some(fault)))
     }
 
@@ -155,7 +162,7 @@ impl Engine {
             attempt: *attempt,
             ends: *ends,
             subject: subject.unwrap_or_else(|| row.subject.clone()),
-            data: serde_json::to_string(&step.data)?,
+            data: merged(&row.data, &step.data)?,
             fault: fault.as_ref().map(serde_json::to_string).transpose()?,
             started_at: *started_at,
             outcome: fault.as_ref().map(|f| f.message.clone()).or_else(|| step.note.clone()),
@@ -190,9 +197,31 @@ fn end<M: Machine>(
     Turn { event: event.name(), target, attempt: 1, ends: true, fault, wait: None }
 }
 
-fn log(row: &FlowRow, turn: &Turn) {
+/// What a step has found, added to what those before have: what this version does not know of, or
+/// did not look at, stays.
+fn merged(before: &str, found: &impl Serialize) -> Result<String, serde_json::Error> {
+    let mut all: Map<String, Value> = serde_json::from_str(before)?;
+    if let Value::Object(found) = serde_json::to_value(found)? {
+        for (name, value) in found {
+            if !value.is_null() || !all.contains_key(&name) {
+                all.insert(name, value);
+            }
+        }
+    }
+    serde_json::to_string(&all)
+}
+
+fn log(row: &FlowRow, turn: &Turn, repeats: &mut Repeats) {
     let FlowRow { id, machine, subject, state, attempt, request, .. } = row;
     let event = turn.event;
+    if let Some(fault) = turn.fault.as_ref().filter(|_| turn.wait.is_some())
+        && repeats.counts(fault)
+    {
+        return;
+    }
+    if let Some(times) = repeats.end(turn.fault.as_ref()) {
+        tracing::warn!(flow = id, state, "the last error came {times} more times, word for word");
+    }
     match &turn.fault {
         None => tracing::debug!(flow = id, machine, subject, state, attempt, request, event),
         Some(fault) => {

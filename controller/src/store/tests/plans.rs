@@ -56,6 +56,8 @@ fn ask_everything(tx: &Transaction<'_>) -> Result<(), StoreFault> {
     drop(flow::unfinished(tx)?);
     drop(flow::of_run(tx, &run_id)?);
     drop(flow::steps(tx, &run_id, true)?);
+    let _: Option<flow::FlowId> = flow::newest(tx, Unpack::NAME, "x")?;
+    drop(run::ids_at(tx, 1)?);
     drop(flow::downloads_since(tx, Download::NAME, 1)?);
     let _: Option<Digest> = reconcile::image_of_volume(tx, chain)?;
     Ok(())

@@ -213,8 +213,8 @@ fn blobs(folder: &Path) -> BTreeSet<Digest> {
     files.map(|file| Digest::from_hex(file.file_name().to_str().unwrap()).unwrap()).collect()
 }
 
-pub(crate) async fn submit(client: ControlClient, work: Work) -> Answer<RunId> {
-    let submit = Submit { request: request(), work, when: When::default() };
+pub(crate) async fn submit(client: ControlClient, work: Work, when: When) -> Answer<RunId> {
+    let submit = Submit { request: request(), work, when };
     let answer = answered(client.submit(context::current(), submit).await)?;
     Some(answer.map(|view| view.run))
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use airlock_protocol::control::{
-    Activation, ErrorClass, Fault, Named, OneSnapshot, RunId, RunState, RunView, Work,
+    Activation, ErrorClass, Fault, IfFailed, Named, OneSnapshot, RunId, RunState, RunView, Start,
+    When, Work,
 };
 use tarpc::context;
 
@@ -180,8 +181,26 @@ impl Sequence {
             }
         };
         let client = self.host.client();
-        let answer = self.asking(submit(client, work)).await;
+        let when = self.when();
+        let answer = self.asking(submit(client, work, when)).await;
         self.took(asked, answer);
+    }
+
+    /// When a run is to begin: mostly at once; else after the last one, a little later, or both.
+    fn when(&mut self) -> When {
+        let mut when = When::default();
+        if self.random.below(3) == 0 {
+            when.after = self.model.news.last().cloned();
+            let anyway = self.random.below(2) == 0;
+            when.if_failed = if anyway { IfFailed::Run } else { IfFailed::Skip };
+        }
+        if self.random.below(4) == 0 {
+            when.start = Some(Start::Delay(self.random.below(200)));
+        }
+        if when != When::default() {
+            self.log.push(format!("  when {when:?}"));
+        }
+        when
     }
 
     async fn deactivate(&mut self, number: usize) {
@@ -305,7 +324,7 @@ impl Sequence {
 fn expected_fault(fault: &Fault) {
     let is_expected = matches!(
         (fault.class, fault.code.as_str()),
-        (ErrorClass::Conflict, "snapshot.other")
+        (ErrorClass::Conflict, "snapshot.other" | "run.after_failed")
             | (
                 ErrorClass::Busy,
                 "snapshot.leaving" | "snapshot.activating" | "image.active" | "image.busy"

@@ -24,6 +24,9 @@ pub(crate) fn text(pen: Pen, failure: &Failure, verbose: bool) -> String {
     }
     labels.extend(remedy.iter().map(|next| ("next".to_owned(), Ink::Paste, next.clone())));
     if let Some(run) = &failure.run {
+        if failure.retry() {
+            labels.push(("next".to_owned(), Ink::Paste, format!("airlock retry {run}")));
+        }
         labels.push(("next".to_owned(), Ink::Paste, format!("airlock runs show {run}")));
     }
     let head = format!("{} {}: {}", pen.signed(Sign::Failed), class.word(), pen.text(message));
@@ -162,6 +165,14 @@ mod tests {
           airlock runs show p3mw81tz
 "
         );
+    }
+
+    #[test]
+    fn what_may_pass_says_how_to_begin_again() {
+        let mut failure = refusal();
+        failure.fault.class = ErrorClass::Unavailable;
+        let shown = text(Pen::PLAIN, &failure, false);
+        assert!(shown.contains("          airlock retry p3mw81tz\n"), "{shown}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) async fn machines(session: &Session) -> Result<Exit, Failure> {
 
 fn states(pen: Pen, view: &MachinesView) -> Table {
     let mut table = Table::new(&[
-        Column::text("MACHINE").drops(4),
+        Column::text("MACHINE").drops(2),
         Column::text("STATE"),
         Column::number("ATTEMPTS"),
         Column::number("DEADLINE"),
@@ -35,7 +35,7 @@ fn states(pen: Pen, view: &MachinesView) -> Table {
         Column::number("RUNNING"),
         Column::number("QUEUED"),
         Column::number("AGAIN"),
-        Column::text("DEFAULT").drops(2),
+        Column::text("DEFAULT").drops(4),
     ]);
     for machine in &view.machines {
         for state in &machine.states {

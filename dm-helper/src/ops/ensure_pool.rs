@@ -47,9 +47,10 @@ impl Operation for EnsurePool {
         helper.settle()?;
         make_base(helper, &request)?;
         if !was_ready {
-            let half_built = spoil_half_built(helper);
+            let (half_built, left_up) = (spoil_half_built(helper), left_up(helper)?);
             helper.ready = true;
             throw_away(helper, half_built);
+            take_down(helper, left_up);
         }
         helper.status()
     }
@@ -131,6 +132,26 @@ fn make_base(helper: &mut Helper, request: &RequestId) -> Result<(), NotDone> {
     helper.errand(request, &Errand::Format { device }, helper.tool_time())?;
     helper.take_down(ThinId::BASE)?;
     helper.change(Change::Seal { thin: ThinId::BASE })
+}
+
+/// Volumes whose devices are up, though nobody works on them since the process before this one ended.
+fn left_up(helper: &Helper) -> Result<Vec<ThinId>, NotDone> {
+    let volume = |name| match name {
+        DeviceName::Thin(thin) => {
+            matches!(helper.book().thing(thin), Some(Thing::Volume(_))).then_some(thin)
+        }
+        DeviceName::Pool => None,
+    };
+    let listed = helper.table.list().map_err(NotDone::Failed)?;
+    Ok(listed.into_iter().filter_map(|(name, _minor)| volume(name)).collect())
+}
+
+fn take_down(helper: &mut Helper, left_up: Vec<ThinId>) {
+    for thin in left_up {
+        if !helper.operations.is_busy(thin) {
+            helper.let_go(thin);
+        }
+    }
 }
 
 /// The volumes that were being built when the process before this one ended: nobody knows what they

@@ -146,9 +146,9 @@ fn judge(tree: TreeDigest, answer: Answer) -> News {
 }
 
 impl Helper {
-    /// Takes a sealed volume's device down again. Where that fails, the next verification finds
-    /// it, and deletion takes it down.
-    fn let_go(&mut self, thin: ThinId) {
+    /// Takes a volume's device down again. Where that fails, the next verification or start finds it,
+    /// and deletion takes it down.
+    pub(crate) fn let_go(&mut self, thin: ThinId) {
         if let Err(why) = self.take_down(thin) {
             audit::event("still-mapped", &[("thin", &thin), ("why", &why)]);
         }

@@ -65,6 +65,20 @@ async fn only_one_sealed_volume_is_read_at_a_time() {
 }
 
 #[tokio::test]
+async fn what_a_killed_broker_was_reading_is_taken_down_by_the_next() {
+    let host = Host::new();
+    let broker = host.up().await;
+    image(&broker, &[1]).await.unwrap();
+    host.launcher.0.lock().unwrap().hold = true;
+    broker.verify_once(&[1], "a").await.unwrap();
+    let devices = || host.sim.0.lock().unwrap().devices.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(devices(), ["airlock-pool", "airlock-v000001"]);
+    drop(broker);
+    host.start().await.ensure_pool(false).await.unwrap();
+    assert_eq!(devices(), ["airlock-pool"]);
+}
+
+#[tokio::test]
 async fn a_layer_is_told_the_manifest_below_and_a_deleted_volumes_is_forgotten() {
     let host = Host::new();
     let broker = host.up().await;

@@ -122,6 +122,11 @@ fn plans(page: &Page) -> Vec<Plan> {
             let nth = if whom == Whom::Other { passes.div_ceil(2) } else { passes };
             plans.push(Plan { phase, point: *point, nth, whom });
         }
+        // A verification that nobody asks for again.
+        if of_point.iter().any(|(phase, ..)| *phase == Phase::Verify) {
+            let (phase, point, whom) = (Phase::Verify, *point, Whom::Both);
+            plans.push(Plan { phase, point, nth: 1, whom });
+        }
         for (phase, _, passes) in of_point {
             let tried = (*passes).min(if *phase == Phase::Run { MOST } else { 1 });
             for index in 0..tried {

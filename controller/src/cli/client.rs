@@ -23,7 +23,9 @@ use super::moment;
 
 /// How long a question may take.
 const QUESTION: Duration = Duration::from_secs(10);
-/// How long a change may take: it waits for the helper, and perhaps behind other changes.
+/// How long a change may take: it waits for the helper, which may be away for a moment and whose pool may
+/// have to be brought up, and perhaps behind other changes. Longer than the daemon itself waits: its
+/// answer says more than that there was none.
 const CHANGE: Duration = Duration::from_mins(2);
 /// How long the pool may take: it is checked, or made and formatted.
 const POOL: Duration = Duration::from_mins(15);
@@ -102,7 +104,7 @@ impl Client {
     verbs! {
         /// Starts work.
         submit(work: Work, when: When) -> RunView
-            = |c| Submit { request: c.request.clone(), work, when }, Patience::AsAsked(QUESTION);
+            = |c| Submit { request: c.request.clone(), work, when }, Patience::AsAsked(CHANGE);
         /// Starts several works under a parent.
         submit_all(works: Vec<Work>, when: When) -> RunView
             = |c| SubmitAll { request: c.request.clone(), works, when },
@@ -115,7 +117,7 @@ impl Client {
         cancel(run: RunId) -> RunView = |_c| ShowRun { run }, Patience::AsAsked(QUESTION);
         /// Begins a run that failed or was cancelled again.
         retry(run: RunId) -> RunView
-            = |c| Retry { request: c.request.clone(), run }, Patience::AsAsked(QUESTION);
+            = |c| Retry { request: c.request.clone(), run }, Patience::AsAsked(CHANGE);
         /// What holds for each state of each machine, and how busy it is.
         machines() -> MachinesView = |c| c.ask(), Patience::AsAsked(QUESTION);
         /// One image.

@@ -265,7 +265,7 @@ fn whoever_ends_at_any_crash_point_the_next_start_finishes_or_undoes_it() {
     let asked = std::env::var("AIRLOCK_SWEEP_CASES").ok();
     let only = std::env::var("AIRLOCK_SWEEP_ONLY").unwrap_or_default();
     // One guest for the few cases of the gate; for all of them as many as two cores carry.
-    let (count, shares) = asked.map_or(("6".to_owned(), 1), |count| (count, 2));
+    let (count, shares, seconds) = asked.map_or(("6".to_owned(), 1, 540), |count| (count, 2, 3540));
     let share = |share: u32| {
         Guest::new()
             .file(Path::new(&airlock_tests::setting("AIRLOCK_TEST_CRASH_STAGE")), "crash")
@@ -273,7 +273,7 @@ fn whoever_ends_at_any_crash_point_the_next_start_finishes_or_undoes_it() {
             .setting("AIRLOCK_SWEEP_ONLY", &only)
             .setting("SHARE", &share.to_string())
             .setting("SHARES", &shares.to_string())
-            .seconds(1150)
+            .seconds(seconds)
             .cases("crash-points")
     };
     let cases = std::thread::scope(|scope| {

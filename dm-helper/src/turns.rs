@@ -258,7 +258,7 @@ impl Helper {
     /// Has the launcher do something at once, in this turn, and answer that it is done.
     pub(crate) fn errand_now(&self, errand: &Errand) -> Result<(), NotDone> {
         // Every turn that changes anything is somebody's.
-        let Some(request) = &self.request else { return Err(NotDone::Stopping) };
+        let Some(request) = self.request() else { return Err(NotDone::Stopping) };
         self.errand(request, errand, self.device_time())
     }
 

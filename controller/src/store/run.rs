@@ -1,5 +1,8 @@
 //! Operators' runs: each a chain of flows.
 
+mod page;
+mod schedule;
+
 use airlock_policy::digest::Digest;
 use airlock_policy::name::SnapshotName;
 use airlock_protocol::control::{Activation, Fault, RUN_DIGITS, Reused, RunId, RunKind};
@@ -10,6 +13,12 @@ use super::flow::FlowId;
 use super::unreadable::{BadRecord, Key};
 use super::{StoreFault, now, parsed};
 use crate::flow::rules::random;
+
+pub(super) use page::end_of;
+pub use page::{RunCursor, RunFilter, page};
+pub use schedule::{
+    Schedule, children, due, following, next_time, not_begun, open_parents, parent_of, release,
+};
 
 /// How a run stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,27 +70,6 @@ pub struct Tally {
     pub fetched_bytes: u64,
 }
 
-/// When a run begins, and which others it belongs with.
-#[derive(Clone, Debug, Default)]
-pub struct Schedule {
-    /// The image as the operator named it, where it is looked for when the run begins.
-    pub wanted: Option<String>,
-    /// The run that it follows.
-    pub follows: Option<RunId>,
-    /// Whether that one has ended in a way that lets it begin.
-    pub released: bool,
-    /// Whether it begins also if that one was not done.
-    pub runs_anyway: bool,
-    /// It does not begin before.
-    pub not_before: Option<i64>,
-    /// The run that stands for all of its command.
-    pub parent: Option<RunId>,
-    /// How many it stands for itself.
-    pub members: u32,
-    /// Its place among its parent's children.
-    pub place: u32,
-}
-
 /// A run as it is stored.
 #[derive(Clone, Debug)]
 pub struct RunRow {
@@ -123,28 +111,6 @@ pub struct RunRow {
     pub retry_of: Option<RunId>,
     /// When it begins, and which others it belongs with.
     pub schedule: Schedule,
-}
-
-/// Which runs are listed.
-#[derive(Clone, Debug, Default)]
-pub struct RunFilter {
-    /// Those that stand so; all where absent.
-    pub standing: Option<Standing>,
-    /// Those whose source begins with this.
-    pub source: Option<String>,
-    /// Those submitted then or before.
-    pub before: Option<i64>,
-}
-
-/// The run that ends a page.
-#[derive(Clone, Debug)]
-pub struct RunCursor {
-    /// When it was submitted.
-    pub time: i64,
-    /// Its id.
-    pub id: String,
-    /// Its source.
-    pub source: String,
 }
 
 const KINDS: [(RunKind, &str); 3] =
@@ -233,9 +199,6 @@ fn from(
     Ok(found)
 }
 
-/// The runs that begin at a time. SQLite knows nothing of how few these are.
-const BY_TIME: &str = "runs INDEXED BY runs_to_begin";
-
 /// The run of this id.
 pub fn find(tx: &Transaction<'_>, id: &RunId) -> Result<Option<RunRow>, StoreFault> {
     Ok(many(tx, "id = ?1", [id.as_str()])?.pop())
@@ -281,56 +244,6 @@ pub fn stranded(tx: &Transaction<'_>) -> Result<Vec<RunRow>, StoreFault> {
     )
 }
 
-/// Runs that have not begun, oldest first.
-pub fn not_begun(tx: &Transaction<'_>) -> Result<Vec<RunRow>, StoreFault> {
-    many(tx, "ended_at IS NULL AND flow IS NULL AND members = 0 ORDER BY submitted_at, id", [])
-}
-
-/// Runs that have not begun, that wait for no other, and whose time has come.
-pub fn due(tx: &Transaction<'_>, time: i64) -> Result<Vec<RunRow>, StoreFault> {
-    let filter = "ended_at IS NULL AND flow IS NULL AND members = 0 AND not_before <= ?1 \
-                  AND (follows IS NULL OR released = 1) ORDER BY not_before, id";
-    from(tx, BY_TIME, filter, [time])
-}
-
-/// The next time at which a run is due that waits for no other.
-pub fn next_time(tx: &Transaction<'_>) -> Result<Option<i64>, StoreFault> {
-    let sql = format!(
-        "SELECT not_before FROM {BY_TIME} WHERE ended_at IS NULL AND flow IS NULL \
-         AND members = 0 AND not_before IS NOT NULL AND (follows IS NULL OR released = 1) \
-         ORDER BY not_before LIMIT 1"
-    );
-    Ok(tx.prepare_cached(&sql)?.query_row([], |row| row.get(0)).optional()?)
-}
-
-/// Runs that have not begun and follow this one.
-pub fn following(tx: &Transaction<'_>, run: &RunId) -> Result<Vec<RunRow>, StoreFault> {
-    let filter = "follows = ?1 AND ended_at IS NULL AND flow IS NULL AND members = 0 \
-                  AND released = 0 ORDER BY id";
-    many(tx, filter, [run.as_str()])
-}
-
-/// Notes that the run before has ended in a way that lets this one begin.
-pub fn release(tx: &Transaction<'_>, run: &RunId) -> Result<(), StoreFault> {
-    tx.prepare_cached("UPDATE runs SET released = 1 WHERE id = ?1")?.execute([run.as_str()])?;
-    Ok(())
-}
-
-/// The children of a run, in the order of its command.
-pub fn children(tx: &Transaction<'_>, run: &RunId) -> Result<Vec<RunRow>, StoreFault> {
-    many(tx, "parent = ?1 ORDER BY place", [run.as_str()])
-}
-
-/// The run that stands for this one.
-pub fn parent_of(tx: &Transaction<'_>, run: &RunId) -> Result<Option<RunId>, StoreFault> {
-    Ok(find(tx, run)?.and_then(|row| row.schedule.parent))
-}
-
-/// Runs that stand for others and have not ended.
-pub fn open_parents(tx: &Transaction<'_>) -> Result<Vec<RunId>, StoreFault> {
-    Ok(many(tx, "ended_at IS NULL AND members > 0", [])?.into_iter().map(|row| row.id).collect())
-}
-
 /// An id that no run has.
 pub fn fresh_id(tx: &Transaction<'_>) -> Result<RunId, StoreFault> {
     // 40 random bits: a clash is looked for all the same, a few times.
@@ -350,58 +263,6 @@ pub fn fresh_id(tx: &Transaction<'_>) -> Result<RunId, StoreFault> {
         }
     }
     Err(StoreFault::Unreadable("runs.id"))
-}
-
-/// A page of runs, newest first, after that one. Those of sources that begin alike come source by
-/// source, unless they go on: of these there are few.
-pub fn page(
-    tx: &Transaction<'_>,
-    filter: &RunFilter,
-    after: Option<&RunCursor>,
-    limit: u32,
-) -> Result<Vec<RunRow>, StoreFault> {
-    let newest = filter.before.unwrap_or(i64::MAX);
-    let (time, id) = after.map_or((newest, ""), |run| (run.time.min(newest), run.id.as_str()));
-    // A statement each, so that each has its index: most runs have ended. A sign before a column
-    // keeps SQLite from that column's index, which would not give the order.
-    let by = if filter.source.is_some() { "+" } else { "" };
-    let which = match filter.standing {
-        None => String::new(),
-        Some(Standing::Running) => "ended_at IS NULL AND ".to_owned(),
-        Some(ended) => format!("{by}state = '{}' AND ", ended.name()),
-    };
-    let within = "submitted_at <= ?1 AND (submitted_at < ?1 OR id > ?2)";
-    let order = "ORDER BY submitted_at DESC, id LIMIT ?3";
-    let Some(source) = &filter.source else {
-        return many(tx, &format!("{which}{within} {order}"), (time, id, limit));
-    };
-    let end = end_of(source);
-    if filter.standing == Some(Standing::Running) {
-        let sources = "+source >= ?4 AND +source < ?5";
-        let filter = format!("{which}{within} AND {sources} {order}");
-        return many(tx, &filter, (time, id, limit, source, end));
-    }
-    // The rest of the source that the page before ended in, then the sources behind it.
-    let mut found = Vec::new();
-    let mut from = source.as_str();
-    let mut behind = ">=";
-    if let Some(last) = after {
-        let rest = format!("source = ?4 AND {which}{within} {order}");
-        found = many(tx, &rest, (time, id, limit, &last.source))?;
-        (from, behind) = (&last.source, ">");
-    }
-    let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
-    let others = format!(
-        "source {behind} ?1 AND source < ?2 AND {which}submitted_at <= ?3 \
-         ORDER BY source, submitted_at DESC, id LIMIT ?4"
-    );
-    found.extend(many(tx, &others, (from, end, newest, left))?);
-    Ok(found)
-}
-
-/// What comes behind every text that begins with this.
-pub(super) fn end_of(start: &str) -> String {
-    format!("{start}{}", char::MAX)
 }
 
 /// The newest run that does this one again.

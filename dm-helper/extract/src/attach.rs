@@ -52,7 +52,7 @@ pub(crate) fn mount(read_only: bool) -> Result<u8, Box<dyn Error>> {
     let _device = inherited::take(DEVICE)?;
     let point = inherited::take(MOUNT_POINT)?;
     sandbox::confine_attachment(&[MOUNT_CALLS, ENDING].concat())?;
-    let mounted = attach(&point, read_only);
+    let mounted = attach(&point, if read_only { Access::ReadOnly } else { Access::ReadWrite });
     crash_point!(SnapshotMounted);
     Ok(code("mount", mounted))
 }
@@ -73,14 +73,10 @@ pub(crate) fn unmount(name: &SnapshotName) -> Result<u8, Box<dyn Error>> {
     Ok(code("unmount", unmounted))
 }
 
-fn attach(point: &OwnedFd, read_only: bool) -> Result<(), Errno> {
+fn attach(point: &OwnedFd, access: Access) -> Result<(), Errno> {
     // Nothing in it is a device or gives rights on the host, whatever the image says.
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let mount = if read_only {
-        mount::ext4(Access::ReadOnly, attributes | MountAttrFlags::MOUNT_ATTR_RDONLY)?
-    } else {
-        mount::ext4(Access::ReadWrite, attributes)?
-    };
+    let mount = mount::ext4(access, attributes)?;
     let by_descriptors =
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&mount, "", point, "", by_descriptors)

@@ -25,28 +25,30 @@ pub enum Access {
 /// A mount in no mount namespace, to which no path leads, with its ids mapped onto a user namespace.
 /// It is unmounted when the last descriptor of it is closed.
 pub fn detached(user_namespace: BorrowedFd<'_>, access: Access) -> Result<OwnedFd, Failure> {
-    let failed = |stage| move |errno: i32| Failure { stage, errno };
     // HOST-3: nothing in it is run, is a device or gives rights, whatever the image says; and reading
     // changes nothing.
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
         | MountAttrFlags::MOUNT_ATTR_NOATIME;
-    let mount =
-        ext4(access, attributes).map_err(|errno| failed(Stage::Mount)(errno.raw_os_error()))?;
-    airlock_sys::mount::map_ids(mount.as_fd(), user_namespace)
-        .map_err(|error| failed(Stage::IdMap)(error.raw_os_error().unwrap_or_default()))?;
+    let mount = ext4(access, attributes)
+        .map_err(|errno| Failure { stage: Stage::Mount, errno: errno.raw_os_error() })?;
+    airlock_sys::mount::map_ids(mount.as_fd(), user_namespace).map_err(|error| Failure {
+        stage: Stage::IdMap,
+        errno: error.raw_os_error().unwrap_or_default(),
+    })?;
     crash_point!(VolumeMounted);
     Ok(mount)
 }
 
 /// A mount that is attached nowhere yet.
-pub(crate) fn ext4(access: Access, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn ext4(access: Access, mut attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
     // By the descriptor that the launcher checked: no name can be changed meanwhile.
     fsconfig_set_string(context.as_fd(), "source", format!("/proc/self/fd/{DEVICE}"))?;
     if access == Access::ReadOnly {
         fsconfig_set_flag(context.as_fd(), "ro")?;
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     if let Err(errno) = fsconfig_create(context.as_fd()) {
         log_reasons(&context);

@@ -107,26 +107,24 @@ fn other_workers_are_confined(launcher: u32, unit: u32) {
         let image = airlock("images --output json").ok().json();
         let image = image["items"][0]["digest"].as_str().unwrap().to_owned();
         let line = line.replace("IMAGE", &image);
-        let mut command = None;
-        let mut worker = None;
         sh("echo 3 > /proc/sys/vm/drop_caches").ok();
-        let seen = |worker: &mut Option<u32>| {
-            *worker = pids("airlock-dm-worker")
-                .into_iter()
-                .find(|pid| status(*pid).is_some_and(|status| filters(&status) == launcher + 1));
-            worker.is_some()
-        };
         // A verification reads for long enough; a mount does not.
         data_hangs(row.ends_with("mount"));
-        command.replace(
-            Command::new("airlock").args(line.split(' ')).stdout(Stdio::null()).spawn().unwrap(),
-        );
-        wait_for(row, 60, || seen(&mut worker));
+        let mut command = Command::new("airlock");
+        let command = command.args(line.split(' ')).stdout(Stdio::null());
+        let mut command = command.spawn().unwrap();
+        let mut worker = None;
+        wait_for(row, 60, || {
+            let is_confined = |status: Status| filters(&status) == launcher + 1;
+            let confined = |pid: &u32| status(*pid).is_some_and(is_confined);
+            worker = pids("airlock-dm-worker").into_iter().find(confined);
+            worker.is_some()
+        });
         let pid = worker.unwrap();
         show(row, pid, &status(pid).unwrap());
         is_as_the_page_says(row, pid, unit);
         data_hangs(false);
-        assert!(command.unwrap().wait().unwrap().success(), "{line}");
+        assert!(command.wait().unwrap().success(), "{line}");
     }
 }
 

@@ -51,8 +51,8 @@ pub use live::Live;
 pub use machine::IllegalTransition;
 pub use queue::Queues;
 pub use rules::Settings;
-pub(crate) use submit::name_of;
 pub use submit::{Order, device_of, image_of};
+pub(crate) use submit::{name_by, name_of};
 pub use unpack::Unpack;
 pub(crate) use view::cursor_of;
 

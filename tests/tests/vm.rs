@@ -321,6 +321,12 @@ fn of_many_runs_at_once_each_blob_comes_once_and_each_layer_is_extracted_once() 
 }
 
 #[test]
+fn what_is_ordered_ahead_begins_in_its_turn_whether_the_daemon_was_restarted_or_not() {
+    put_many("ahead");
+    Guest::new().passes("ordered-ahead");
+}
+
+#[test]
 fn whatever_is_done_and_killed_database_ledger_and_pool_agree() {
     put_many("chance");
     let seed = std::env::var("AIRLOCK_MODEL_SEED").unwrap_or_else(|_unset| "1".to_owned());

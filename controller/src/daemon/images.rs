@@ -5,7 +5,7 @@ use airlock_protocol::control::{Fault, ImageState, ImageView, ListImages, Listin
 use rusqlite::Transaction;
 
 use super::{Daemon, page};
-use crate::flow::{image_of, name_of};
+use crate::flow::{image_of, name_by};
 use crate::store::image::{ImageFilter, ImageRow};
 use crate::store::{StoreFault, image, snapshot, source};
 
@@ -18,6 +18,7 @@ pub(super) fn view(
     let layers = image::layer_views(tx, row.digest)?;
     let snapshots: Vec<_> =
         snapshot::of_image(tx, row.digest)?.into_iter().map(|snapshot| snapshot.name).collect();
+    let sources = source::of_image(tx, row.digest)?;
     let state = match (snapshots.is_empty(), row.unpacked) {
         (false, _) => ImageState::Active,
         (true, true) => ImageState::Unpacked,
@@ -27,9 +28,9 @@ pub(super) fn view(
         layers.iter().map(bytes).fold(0_u64, u64::saturating_add)
     };
     Ok(ImageView {
-        name: name_of(tx, row)?,
+        name: name_by(row, &sources),
         digest: row.digest,
-        sources: source::of_image(tx, row.digest)?.into_iter().map(|(place, _)| place).collect(),
+        sources: sources.into_iter().map(|(place, _)| place).collect(),
         state,
         blob_bytes: sum(|layer| layer.blob_bytes),
         file_bytes: Some(sum(|layer| layer.file_bytes)),

@@ -36,6 +36,9 @@ pub struct LiveFlow {
     fault: Mutex<Option<Fault>>,
 }
 
+/// How many runs are remembered by when they changed: more than ever go on at once.
+const MAX_RUNS: usize = 4096;
+
 /// What stands for "not known".
 const UNKNOWN: u64 = u64::MAX;
 
@@ -171,6 +174,9 @@ impl Live {
         for run in changed {
             runs.insert(run.clone(), version);
         }
+        if runs.len() > MAX_RUNS {
+            forget_older_half(&mut runs);
+        }
     }
 
     /// Forgets a flow that ended.
@@ -198,9 +204,32 @@ impl Live {
     }
 }
 
+/// Whoever watches one that is forgotten waits for its next change, as before.
+fn forget_older_half(runs: &mut HashMap<RunId, u64>) {
+    let mut versions: Vec<u64> = runs.values().copied().collect();
+    let half = versions.len() / 2;
+    let (_, middle, _) = versions.select_nth_unstable(half);
+    let middle = *middle;
+    runs.retain(|_, version| *version >= middle);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_changed_last_is_remembered_of_any_number_of_runs() {
+        let live = Live::default();
+        let id = |n: usize| -> RunId { format!("k{n:07}").parse().unwrap() };
+        for n in 0..10 * MAX_RUNS {
+            live.runs_changed(&[id(n)]);
+        }
+        assert!(lock(&live.runs).len() <= MAX_RUNS);
+        let newest = 10 * MAX_RUNS - 1;
+        let versions = [newest - MAX_RUNS / 2, newest - 1, newest].map(|n| live.version(&id(n)));
+        assert!(versions.is_sorted() && versions[0] > live.born, "{versions:?}");
+        assert_eq!(live.version(&id(0)), live.born);
+    }
 
     #[tokio::test]
     async fn every_change_is_newer_than_all_before() {

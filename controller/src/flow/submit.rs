@@ -214,8 +214,12 @@ impl From<Fault> for Refused {
 
 /// What people call an image: after its newest source.
 pub(crate) fn name_of(tx: &Transaction<'_>, image: &ImageRow) -> Result<String, StoreFault> {
-    let newest = source::of_image(tx, image.digest)?.into_iter().next();
-    Ok(newest.map_or_else(|| image.name.clone(), |(_, name)| name))
+    Ok(name_by(image, &source::of_image(tx, image.digest)?))
+}
+
+/// The same, where its sources were read: places and names, the newest first.
+pub(crate) fn name_by(image: &ImageRow, sources: &[(String, String)]) -> String {
+    sources.first().map_or(&image.name, |(_, name)| name).clone()
 }
 
 /// Finds the image that an operator means: by name, source, or 12 or more hex digits.

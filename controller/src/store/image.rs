@@ -163,20 +163,33 @@ pub fn layers(tx: &Transaction<'_>, digest: Digest) -> Result<Vec<LayerRow>, Sto
 
 /// The layers of an image with all their figures, lowest first.
 pub fn layer_views(tx: &Transaction<'_>, digest: Digest) -> Result<Vec<LayerView>, StoreFault> {
-    layers(tx, digest)?
-        .into_iter()
-        .map(|layer| {
-            let blob = blob(tx, layer.blob)?.ok_or(StoreFault::Unreadable("image_layers.blob"))?;
-            Ok(LayerView {
-                blob: layer.blob,
-                blob_bytes: blob.bytes,
-                diff_id: layer.diff_id,
-                chain_id: layer.chain_id,
-                entries: blob.entries,
-                file_bytes: blob.file_bytes,
-            })
+    let mut statement = tx.prepare_cached(
+        "SELECT i.blob, i.diff_id, i.chain_id, b.bytes, l.entries, l.file_bytes \
+         FROM image_layers i LEFT JOIN blobs b ON b.digest = i.blob \
+         LEFT JOIN layers l ON l.diff_id = b.diff_id WHERE i.image = ?1 ORDER BY i.position",
+    )?;
+    let rows = statement.query_map([digest.to_string()], |row| {
+        let names = [0, 1, 2].map(|column| row.get::<_, String>(column));
+        let figures = [3, 4, 5].map(|column| row.get::<_, Option<i64>>(column));
+        Ok((names, figures))
+    })?;
+    rows.map(|row| {
+        let ([blob, diff_id, chain_id], [blob_bytes, entries, file_bytes]) = row?;
+        let figure = |figure: rusqlite::Result<Option<i64>>| {
+            Ok::<_, StoreFault>(unsigned(
+                figure?.ok_or(StoreFault::Unreadable("image_layers.blob"))?,
+            ))
+        };
+        Ok(LayerView {
+            blob: parsed(&blob?, "image_layers.blob")?,
+            blob_bytes: figure(blob_bytes)?,
+            diff_id: parsed(&diff_id?, "image_layers.diff_id")?,
+            chain_id: parsed(&chain_id?, "image_layers.chain_id")?,
+            entries: figure(entries)?,
+            file_bytes: figure(file_bytes)?,
         })
-        .collect()
+    })
+    .collect()
 }
 
 /// The blob of this digest, if it was validated.

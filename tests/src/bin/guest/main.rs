@@ -23,6 +23,7 @@ mod kills;
 mod machine;
 mod main_job;
 mod mounts;
+mod ordered;
 mod power;
 mod processes;
 mod reboot;
@@ -54,6 +55,7 @@ fn main() {
         "lost-database" => records::lost_database,
         "random-sequence" => records::random_sequence,
         "many-at-once" => records::many_at_once,
+        "ordered-ahead" => ordered::ordered_ahead,
         "tampered-volumes" => verify::tampered_volumes_are_named,
         "before-reboot" => reboot::before,
         "after-reboot" => reboot::after,

@@ -17,7 +17,7 @@ use crate::content::{Contents, Raw};
 use crate::mount::{self, Access};
 use crate::report::{Counted, Reports};
 use crate::sandbox::{NotConfined, confine_extraction};
-use crate::second::Second;
+use crate::threads::{Flusher, Reader};
 use crate::unpack::Unpack;
 use crate::volume::{Volume, WriteFault};
 use crate::{log, manifest};
@@ -42,8 +42,8 @@ pub(crate) fn run(order: &ExtractOrder) -> Result<(), NotReported> {
     };
     drop(device);
     reports.begun()?;
-    let second = match confine_extraction(order, &mount, user_namespace) {
-        Ok(second) => second,
+    let threads = match confine_extraction(order, &mount, user_namespace) {
+        Ok(threads) => threads,
         Err(error) => {
             log(&format!("failed to {}", chain(&error)));
             return Ok(reports.end(&failed(Stage::WorkerSandbox, NotConfined::errno(&error)))?);
@@ -52,7 +52,7 @@ pub(crate) fn run(order: &ExtractOrder) -> Result<(), NotReported> {
     // Not one byte of the blob was read before this line.
     let contents = Contents::on_top_of(below.map(known_below).unwrap_or_default());
     let files = (mount, blob, manifest);
-    Ok(extract(order, files, (second, contents), reports)?)
+    Ok(extract(order, files, (threads, contents), reports)?)
 }
 
 /// What the files of the volume below hold. Where its manifest is not what it was, nothing: the
@@ -67,7 +67,7 @@ fn known_below((manifest, tree): (File, TreeDigest)) -> Vec<(u64, Raw)> {
 fn extract(
     order: &ExtractOrder,
     (mount, blob, manifest): (OwnedFd, OwnedFd, File),
-    (second, contents): (Second, Contents),
+    ((reader, flusher), contents): ((Reader, Flusher), Contents),
     reports: Reports,
 ) -> io::Result<()> {
     let volume = match Volume::open(mount) {
@@ -75,8 +75,8 @@ fn extract(
         Err(error) => return reports.end(&write_failed(&error)),
     };
     let (blob, blob_bytes) = Counted::new(File::from(blob));
-    let mut unpack = Unpack::new(volume, reports, contents, (blob_bytes, order.unwrap));
-    let read = read_layer_ahead(blob, &order.limits, &mut unpack, |work| second.does(work));
+    let mut unpack = Unpack::new((volume, flusher), reports, contents, (blob_bytes, order.unwrap));
+    let read = read_layer_ahead(blob, &order.limits, &mut unpack, |work| reader.does(work));
     let (volume, reports, contents) = unpack.into_parts();
     let summary = match read {
         Ok(summary) => summary,

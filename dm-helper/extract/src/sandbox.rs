@@ -12,8 +12,9 @@ use rustix::fs::Mode;
 use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
 use rustix::thread::{Gid, LinkNameSpaceType, Uid, UnshareFlags};
 
-use crate::second::Second;
+use crate::threads::{Flusher, Reader};
 use crate::tool::Tool;
+use crate::volume::DIRECTORY;
 
 /// The worker is not confined, and so does nothing.
 #[derive(Debug, thiserror::Error)]
@@ -78,17 +79,20 @@ enum Confinement {
 pub(crate) const MAX_OPEN: u64 = 1024;
 
 /// Confines an extraction. Afterwards the process can read the blob, write beneath the mount,
-/// report, and nothing else. Returns its second thread, which is confined likewise.
+/// report, and nothing else. Returns its other threads, which are confined likewise.
 pub fn confine_extraction(
     order: &ExtractOrder,
     mount: &OwnedFd,
     user_namespace: OwnedFd,
-) -> Result<Second, NotConfined> {
+) -> Result<(Reader, Flusher), NotConfined> {
     let confinement = Confinement::Extraction { file_bytes: order.limits.file_bytes };
     enter(confinement, order.memory, mount, user_namespace)?;
-    let second = Second::start().map_err(at("start its second thread"))?;
+    let root = rustix::fs::openat(mount, c".", DIRECTORY, Mode::empty());
+    let root = root.map_err(at("open the volume's root"))?;
+    let reader = Reader::start().map_err(at("start its reading thread"))?;
+    let flusher = Flusher::start(root).map_err(at("start its flushing thread"))?;
     stay(confinement)?;
-    Ok(second)
+    Ok((reader, flusher))
 }
 
 /// Confines a verification. Afterwards the process can read what is beneath the mount, report, and

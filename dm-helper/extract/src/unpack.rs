@@ -11,7 +11,6 @@ use airlock_policy::entry::path::EntryPath;
 use airlock_policy::entry::{Entry, Kind};
 use airlock_policy::errand::Progress;
 use airlock_policy::rule::Rule;
-use airlock_sys::writeback;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
@@ -20,6 +19,7 @@ use crate::metadata::{self, Before};
 use crate::people::People;
 use crate::remove::{Whose, empty};
 use crate::report::Reports;
+use crate::threads::Flusher;
 use crate::volume::{
     DIRECTORY, Directory, Place, Step, Volume, WriteFault, leads_nowhere, look, stop, timespec,
 };
@@ -28,6 +28,7 @@ use crate::volume::{
 #[derive(Debug)]
 pub(crate) struct Unpack {
     volume: Volume,
+    flusher: Flusher,
     reports: Reports,
     contents: Contents,
     blob_bytes: Arc<AtomicU64>,
@@ -37,8 +38,8 @@ pub(crate) struct Unpack {
     tar_bytes: u64,
 }
 
-/// How much of a file is sent on its way to the device at once, in bytes.
-const AT_ONCE: u64 = 1 << 20;
+/// How much is written before it is sent on its way to the device, in bytes.
+const AT_ONCE: u64 = 16 << 20;
 
 /// A header's block in a tar archive.
 const BLOCK: u64 = 512;
@@ -57,16 +58,18 @@ const UNFINISHED: Mode = Mode::RUSR.union(Mode::WUSR);
 
 impl Unpack {
     pub(crate) fn new(
-        volume: Volume,
+        (volume, flusher): (Volume, Flusher),
         reports: Reports,
         contents: Contents,
         (blob_bytes, unwrap): (Arc<AtomicU64>, bool),
     ) -> Self {
-        Self { volume, reports, contents, blob_bytes, unwrap, tar_bytes: 0 }
+        Self { volume, flusher, reports, contents, blob_bytes, unwrap, tar_bytes: 0 }
     }
 
     pub(crate) fn into_parts(self) -> (Volume, Reports, Contents) {
-        let Self { volume, reports, contents, .. } = self;
+        let Self { volume, flusher, reports, contents, .. } = self;
+        // The device works on the rest of it while the volume is looked through.
+        flusher.flush();
         (volume, reports, contents)
     }
 
@@ -83,7 +86,11 @@ impl Unpack {
     }
 
     fn progress(&mut self, entry: &Entry, bytes: u64) -> Step<()> {
-        self.tar_bytes = self.tar_bytes.saturating_add(bytes);
+        let before = self.tar_bytes;
+        self.tar_bytes = before.saturating_add(bytes);
+        if before / AT_ONCE != self.tar_bytes / AT_ONCE {
+            self.flusher.flush();
+        }
         let (blob, tar_bytes) = (&self.blob_bytes, self.tar_bytes);
         let progress = || Progress {
             blob_bytes: blob.load(Ordering::Relaxed),
@@ -103,15 +110,10 @@ impl Unpack {
         let file = self.volume.make(&place, "make a file", |parent, name| {
             rustix::fs::openat(parent, name, NEW_FILE, mode)
         })?;
-        let (mut end, mut begun) = (0_u64, 0);
+        let mut end = 0;
         let mut hash = ContentHash::new();
         while let Some(chunk) = content.next_chunk()? {
             end = write_all(&file, chunk.bytes, chunk.offset)?;
-            if end.saturating_sub(begun) >= AT_ONCE {
-                // Whether it can be begun or not, the flush at the end sees to all of it.
-                writeback::begin(file.as_fd(), begun, end.saturating_sub(begun)).ok();
-                begun = end;
-            }
             hash.add(chunk.offset, chunk.bytes);
             let count = chunk.bytes.len() as u64;
             self.progress(entry, count)?;
@@ -161,6 +163,9 @@ impl Unpack {
         self.volume.ledger.set_time(directory.inode, timespec(entry.mtime));
         if !entry.acls.is_empty() || before == Before::Anything {
             self.volume.forget_last();
+        } else if before == Before::Nothing && entry.mode & Mode::SGID.as_raw_mode() == 0 {
+            // It hands nothing down, as it did when it was opened.
+            self.volume.remember(&entry.path, directory);
         }
         Ok(())
     }

@@ -84,7 +84,8 @@ pub(crate) struct Place<'e> {
 #[derive(Debug)]
 pub(crate) struct Volume {
     pub(crate) root: Rc<Directory>,
-    /// The parent of the last entry, whose neighbours mostly follow it. A descriptor, so it leads
+    /// The parent of the last entry, whose neighbours mostly follow it; of a directory itself, what is in
+    /// it. A descriptor, so it leads
     /// to the directory that was resolved; the path no longer might, once a link or a directory
     /// was removed, so it is forgotten then.
     last: Option<(EntryPath, Rc<Directory>)>,
@@ -210,6 +211,11 @@ impl Volume {
             rustix::fs::openat(&self.root.fd, c".", DIRECTORY, Mode::empty()).map_err(&open)?;
         self.root = Rc::new(Directory::new(fd, &mut self.ledger).map_err(open)?);
         Ok(())
+    }
+
+    /// Notes a directory that was just made: what is in it mostly follows it.
+    pub(crate) fn remember(&mut self, path: &EntryPath, directory: Rc<Directory>) {
+        self.last = Some((path.clone(), directory));
     }
 
     /// To be called when the path of the last parent may lead elsewhere than it did, or when its

@@ -12,7 +12,6 @@
 //! | [`inherited`] | descriptors that the process was started with |
 //! | [`namespace`] | unshare |
 //! | [`signal`] | sigprocmask, signalfd |
-//! | [`writeback`] | `sync_file_range` |
 //! | [`system_calls`] | seccomp, by the crate `seccompiler` |
 #![expect(unsafe_code, reason = "this crate is where the privileged side's unsafe code lives")]
 
@@ -23,7 +22,6 @@ pub mod namespace;
 pub mod signal;
 pub mod spawn;
 pub mod system_calls;
-pub mod writeback;
 
 use std::io;
 

@@ -15,8 +15,6 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_write, Always),
     (libc::SYS_pwrite64, Always),
     (libc::SYS_ftruncate, Always),
-    // The device has something to do while more of a large file is read.
-    (libc::SYS_sync_file_range, Always),
     (libc::SYS_close, Always),
     // How a descriptor was opened, asked before its directory is listed; and, by debug builds,
     // whether it is open at all.
@@ -55,7 +53,7 @@ const ALLOWED: &[Listed] = &[
     (libc::SYS_getdents64, Always),
     // Where the kernel knows better than a position of ours: directory streams rewind.
     (libc::SYS_lseek, Always),
-    // "Done" is said of what is on the device.
+    // "Done" is said of what is on the device, which has something to do before that.
     (libc::SYS_syncfs, Always),
     (libc::SYS_fsync, Always),
     // Memory, never to be run.
@@ -85,7 +83,6 @@ const ALLOWED: &[Listed] = &[
 const CHANGES: &[libc::c_long] = &[
     libc::SYS_pwrite64,
     libc::SYS_ftruncate,
-    libc::SYS_sync_file_range,
     libc::SYS_mkdirat,
     libc::SYS_symlinkat,
     libc::SYS_linkat,

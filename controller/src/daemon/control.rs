@@ -212,13 +212,15 @@ impl Control for Session {
             news.mark_unchanged();
             // Whoever waits for the end alone is not shown how far it is: only a move may be the end.
             let version = live.version(&request.run);
-            if request.seen < u64::MAX || looked_at != Some(version) {
+            let is_of_use = request.seen < u64::MAX
+                || (looked_at != Some(version) && engine.is_over(&request.run).await?);
+            if is_of_use {
                 let view = engine.view(&request.run, false).await?;
                 if view.version > request.seen || view.state.is_over() {
                     return Ok(view);
                 }
-                looked_at = Some(version);
             }
+            looked_at = Some(version);
             tokio::select! {
                 () = &mut wait => return engine.view(&request.run, false).await,
                 _ = news.changed() => {}

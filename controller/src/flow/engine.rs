@@ -77,6 +77,16 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long is waited while the database takes nothing.
 const STORE_WAIT: Duration = Duration::from_secs(5);
 
+/// A flow as it is taken up.
+#[derive(Debug)]
+struct TakenUp {
+    row: FlowRow,
+    /// The runs that are at it.
+    runs: Vec<String>,
+    /// How the daemon ended that was at it before, if one was.
+    restarted: Option<Ending>,
+}
+
 impl Engine {
     /// An engine of airlock's own machines, that runs nothing yet.
     pub fn new(world: World) -> Self {
@@ -188,17 +198,19 @@ impl Engine {
         restarted: Option<Ending>,
         cancel: CancellationToken,
     ) -> Result<(), StoreFault> {
-        let row = self.0.world.store.read(move |tx| flow::find(tx, id)).await?;
-        self.drive_by_name(row, restarted, cancel).await
+        let read = move |tx: &Transaction<'_>| Ok((flow::find(tx, id)?, run::ids_at(tx, id)?));
+        let (row, runs) = self.0.world.store.read(read).await?;
+        self.drive_by_name(TakenUp { row, runs, restarted }, cancel).await
     }
 
     /// Takes a flow through its machine, up to its end or the daemon's.
     async fn through<M: Machine>(
         &self,
-        mut row: FlowRow,
-        mut restarted: Option<Ending>,
+        taken_up: TakenUp,
         cancel: CancellationToken,
     ) -> Result<(), StoreFault> {
+        let TakenUp { mut row, runs, mut restarted } = taken_up;
+        let mut runs = Some(runs);
         let live = self.0.world.live.flow(row.id);
         let mut repeats = Repeats::default();
         while row.ended_at.is_none() && !self.is_stopping() {
@@ -219,7 +231,7 @@ impl Engine {
                 attempt: row.attempt,
                 restarted: std::mem::take(&mut restarted),
             };
-            let span = self.span::<M>(&row, (&input, &data)).await;
+            let span = self.span::<M>(&row, (&input, &data), runs.take()).await;
             let mut step = Step::<M>::new(&input, data, request, Arc::clone(&live), told_to_end);
             step.attempt = row.attempt;
             step.restarted = about.restarted;
@@ -305,11 +317,18 @@ impl Engine {
         &self,
         row: &FlowRow,
         (input, data): (&M::Input, &M::Data),
+        runs: Option<Vec<String>>,
     ) -> tracing::Span {
         let FlowRow { id, machine, subject, state, attempt, request, .. } = row;
         let flow = *id;
-        let runs = self.0.world.store.read(move |tx| run::ids_at(tx, flow)).await;
-        let runs = runs.unwrap_or_default().join(" ");
+        let runs = if let Some(runs) = runs {
+            runs
+        } else {
+            // Others may have come to wait for it since.
+            let runs = self.0.world.store.read(move |tx| run::ids_at(tx, flow)).await;
+            runs.unwrap_or_default()
+        };
+        let runs = runs.join(" ");
         let (image, digest) = M::image(input, data);
         tracing::info_span!(
             "step",

@@ -92,6 +92,13 @@ impl Engine {
         Ok(view(&whole, &self.world().live, with_steps))
     }
 
+    /// Whether a run has ended, or was never there.
+    pub async fn is_over(&self, id: &RunId) -> Result<bool, Fault> {
+        let wanted = id.clone();
+        let goes_on = self.world().store.read(move |tx| run::goes_on(tx, &wanted)).await;
+        Ok(!goes_on.map_err(|error| error.fault())?)
+    }
+
     /// A page of runs, newest first, and whether nothing comes behind it.
     pub async fn views(&self, asked: ListRuns, limit: u32) -> Result<(Vec<RunView>, bool), Fault> {
         let ListRuns { all, status, source, before, after } = asked;

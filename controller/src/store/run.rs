@@ -204,6 +204,12 @@ pub fn find(tx: &Transaction<'_>, id: &RunId) -> Result<Option<RunRow>, StoreFau
     Ok(many(tx, "id = ?1", [id.as_str()])?.pop())
 }
 
+/// Whether there is such a run, and it has not ended.
+pub fn goes_on(tx: &Transaction<'_>, id: &RunId) -> Result<bool, StoreFault> {
+    let sql = "SELECT 1 FROM runs WHERE id = ?1 AND ended_at IS NULL";
+    Ok(tx.prepare_cached(sql)?.exists([id.as_str()])?)
+}
+
 /// The run that does this now, if any.
 pub fn active(tx: &Transaction<'_>, key: &str) -> Result<Option<RunRow>, StoreFault> {
     Ok(many(tx, "key = ?1 AND ended_at IS NULL", [key])?.pop())

@@ -9,10 +9,10 @@ use super::super::machine::{State, rows};
 use super::super::step::Machine;
 use super::super::unreadable::{no_such_machine, understood};
 use super::super::{Activate, Download, Unpack};
-use super::Engine;
+use super::{Engine, TakenUp};
 use crate::store::flow::FlowRow;
 use crate::store::unreadable::BadRecord;
-use crate::store::{Ending, Row, StoreFault};
+use crate::store::{Row, StoreFault};
 
 type Driven<'a> = BoxFuture<'a, Result<(), StoreFault>>;
 
@@ -22,7 +22,7 @@ pub struct Registered {
     name: &'static str,
     rows: fn() -> Vec<Row>,
     knows: fn(&FlowRow) -> Result<(), BadRecord>,
-    drive: for<'a> fn(&'a Engine, FlowRow, Option<Ending>, CancellationToken) -> Driven<'a>,
+    drive: for<'a> fn(&'a Engine, TakenUp, CancellationToken) -> Driven<'a>,
 }
 
 impl fmt::Debug for Registered {
@@ -38,9 +38,7 @@ impl Registered {
             name: <M::State as State>::MACHINE,
             rows: rows::<M::State>,
             knows: |row| understood::<M>(row).map(drop),
-            drive: |engine, row, restarted, cancel| {
-                Box::pin(engine.through::<M>(row, restarted, cancel))
-            },
+            drive: |engine, taken_up, cancel| Box::pin(engine.through::<M>(taken_up, cancel)),
         }
     }
 
@@ -67,13 +65,13 @@ impl Engine {
     /// Takes a flow through its machine, up to its end or the daemon's.
     pub(super) async fn drive_by_name(
         &self,
-        row: FlowRow,
-        restarted: Option<Ending>,
+        taken_up: TakenUp,
         cancel: CancellationToken,
     ) -> Result<(), StoreFault> {
+        let row = &taken_up.row;
         match self.0.machines.iter().find(|machine| machine.name == row.machine) {
-            Some(machine) => (machine.drive)(self, row, restarted, cancel).await,
-            None => self.set_aside(no_such_machine(&row)).await,
+            Some(machine) => (machine.drive)(self, taken_up, cancel).await,
+            None => self.set_aside(no_such_machine(row)).await,
         }
     }
 }

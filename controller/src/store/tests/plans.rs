@@ -33,6 +33,7 @@ fn ask_everything(tx: &Transaction<'_>) -> Result<(), StoreFault> {
     drop(snapshot::default_of(tx, digest)?);
     drop(run::find(tx, &run_id)?);
     drop(run::active(tx, "key")?);
+    let _: bool = run::goes_on(tx, &run_id)?;
     drop(run::at_flow(tx, 1)?);
     drop(run::works_on(tx, digest)?);
     for standing in [None, Some(Standing::Running), Some(Standing::Failed)] {

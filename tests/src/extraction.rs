@@ -125,7 +125,8 @@ pub fn verified(desk: &Desk, device: &Loop, manifest: Option<&File>, tree: TreeD
     finished(verify::start(desk, device.as_fd(), (manifest, tree), &envelope()).unwrap())
 }
 
-fn finished(mut worker: Worker) -> Answer {
+/// Reads all that a worker reports, and returns its last answer.
+pub fn finished(mut worker: Worker) -> Answer {
     while worker.reports().is_some() {
         worker.read_report();
     }

@@ -19,9 +19,9 @@ use airlock_policy::errand::{Answer, Failure, Progress, Stage};
 use airlock_policy::helper_config::HelperConfig;
 use airlock_policy::rule::Rule;
 use airlock_tests::extraction::{
-    base_volume, desk, envelope, extracted, input, measured_with, status,
+    base_volume, desk, envelope, extracted, finished, format, input, measured_with, status,
 };
-use airlock_tests::loopback::with_ext4;
+use airlock_tests::loopback::{Loop, with_ext4};
 use airlock_tests::tree::{differences, list};
 use airlock_tests::{images, sh};
 
@@ -330,6 +330,36 @@ fn a_full_volume_is_said_to_be_full() {
     assert_eq!(failure.stage, Stage::VolumeFull);
 }
 
+/// Whoever is told of it first: the thread that flushes meanwhile, or one that writes.
+#[test]
+fn what_a_device_lost_on_its_way_is_never_called_done() {
+    let made = archive("head -c 60M /dev/urandom > f; tar --no-recursion -cf $A f .");
+    let bytes = std::fs::read(made.path().join("a.tar")).unwrap();
+    let (first, rest) = bytes.split_at(60 << 20);
+    let small = tempfile::tempdir().unwrap();
+    sh("mount -t tmpfs -o size=30m none .", small.path());
+    let desk = desk(HelperConfig::default());
+    let device = Loop::new_in(small.path(), GIB / 4);
+    assert_eq!(format(&desk, &device), Answer::Done);
+    let (blob, mut written) = std::io::pipe().unwrap();
+    let worker = extract::start(&desk, device.as_fd(), input(blob.as_fd()), &envelope()).unwrap();
+    drop(blob);
+    // Where the worker has ended by then, it takes no more.
+    written.write_all(first).ok();
+    // Time for the device to fail.
+    sleep(Duration::from_secs(2));
+    written.write_all(rest).ok();
+    drop(written);
+    let answer = finished(worker);
+    let detached = rustix::mount::unmount(small.path(), rustix::mount::UnmountFlags::DETACH);
+    detached.unwrap();
+    let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
+    assert!(
+        matches!(failure.stage, Stage::Flush | Stage::Write | Stage::VolumeFull),
+        "{failure:?}"
+    );
+}
+
 /// What the launcher does to a worker that is late, and what is left of it.
 #[test]
 fn a_worker_that_is_killed_leaves_no_mount() {
@@ -381,7 +411,7 @@ fn the_worker_is_nobody_while_it_reads() {
     let kept = "000000008000001b";
     let nobody = ["2147483648"; 4].join("\t");
     let threads = threads(pid);
-    assert_eq!(threads.len(), 2, "one writes, one reads ahead");
+    assert_eq!(threads.len(), 3, "one writes, one reads ahead, one flushes");
     for (field, value) in [
         ("Name", "airlock-worker"),
         ("Uid", &nobody),

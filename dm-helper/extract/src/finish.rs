@@ -28,7 +28,7 @@ impl Volume {
         contents: Contents,
         manifest: File,
     ) -> Result<(LayoutFacts, TreeDigest), WriteFault> {
-        let Self { root, ledger, .. } = self;
+        let Self { first, root, ledger, .. } = self;
         let root = &root.fd;
         let mut pass = Pass {
             ledger,
@@ -40,7 +40,7 @@ impl Volume {
         pass.look_at_top(root).map_err(at("look at the top of the tree"))?;
         let tree = tree::walk(root, contents, &mut pass)?;
         crash_point!(TreeWritten);
-        rustix::fs::syncfs(root).map_err(at(FLUSH))?;
+        rustix::fs::syncfs(&first.fd).map_err(at(FLUSH))?;
         let manifest = pass.manifest.into_inner().map_err(|error| unwritten(error.into_error()))?;
         manifest.sync_all().map_err(unwritten)?;
         crash_point!(TreeFlushed);

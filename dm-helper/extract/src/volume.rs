@@ -83,6 +83,9 @@ pub(crate) struct Place<'e> {
 /// The volume.
 #[derive(Debug)]
 pub(crate) struct Volume {
+    /// The root as it was opened before anything was written: a description of it that is told of every
+    /// error since (syncfs(2)), whoever else was told, too.
+    pub(crate) first: Rc<Directory>,
     pub(crate) root: Rc<Directory>,
     /// The parent of the last entry, whose neighbours mostly follow it; of a directory itself, what is in
     /// it. A descriptor, so it leads
@@ -105,7 +108,7 @@ impl Volume {
         let something_below = remove::has_something(&fd).map_err(&open)?;
         let mut ledger = Ledger::new(something_below);
         let root = Rc::new(Directory::new(fd, &mut ledger).map_err(&open)?);
-        Ok(Self { root, last: None, ledger })
+        Ok(Self { first: Rc::clone(&root), root, last: None, ledger })
     }
 
     /// The place of an entry. Parents that are missing are made, root's and open to all.

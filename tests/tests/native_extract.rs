@@ -261,6 +261,28 @@ fn a_directory_over_a_link_replaces_the_link() {
     assert!(tree.contains("./x dir 0777"), "{tree}");
 }
 
+/// What the directory was made in is not where its path leads afterwards.
+#[test]
+fn a_directory_that_replaces_a_link_on_its_own_way_is_looked_for_anew() {
+    let add = "--no-recursion --numeric-owner -rf $A";
+    let made = archive(&format!(
+        "ln -s . n; tar -cf $A n; mkdir -p w/n/n; echo > w/n/n/f; tar -C w {add} n/n n/n/f"
+    ));
+    let listed = ours(&[&made.path().join("a.tar")]);
+    let paths: Vec<_> = listed.lines().filter(|line| line.contains("n/n/f")).collect();
+    assert_eq!(paths.len(), 1, "{listed}");
+
+    let (answer, _) = hostile(
+        &Canary::new(),
+        &format!(
+            "mkdir d x; ln -s /d x/s; ln -s /x d/n; ln -s d/n/s p
+             tar --no-recursion -cf $A d x x/s d/n p
+             mkdir -p w/p/n; echo > w/p/n/f; tar -C w {add} p/n p/n/f"
+        ),
+    );
+    assert_eq!(answer, Answer::Refused { rule: Rule::LinkParent, entry: Some(6) });
+}
+
 #[test]
 fn a_hard_link_leads_to_nothing_outside() {
     let canary = Canary::new();

@@ -36,7 +36,7 @@ pub struct LiveFlow {
     fault: Mutex<Option<Fault>>,
 }
 
-/// How many runs are remembered by when they changed: more than ever go on at once.
+/// How many runs are remembered by when they changed: mostly more than go on at once.
 const MAX_RUNS: usize = 4096;
 
 /// What stands for "not known".
@@ -169,8 +169,9 @@ impl Live {
 
     /// Wakes those who watch these runs.
     pub fn runs_changed(&self, changed: &[RunId]) {
-        let version = self.raise();
+        // Whoever is woken by the counter finds the versions.
         let mut runs = lock(&self.runs);
+        let version = self.raise();
         for run in changed {
             runs.insert(run.clone(), version);
         }

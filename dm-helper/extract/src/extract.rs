@@ -77,12 +77,12 @@ fn extract(
     let (blob, blob_bytes) = Counted::new(File::from(blob));
     let mut unpack = Unpack::new((volume, flusher), reports, contents, (blob_bytes, order.unwrap));
     let read = read_layer_ahead(blob, &order.limits, &mut unpack, |work| reader.does(work));
-    let (volume, reports, contents) = unpack.into_parts();
+    let (volume, reports, written) = unpack.into_parts();
     let summary = match read {
         Ok(summary) => summary,
         Err(fault) => return reports.end(&layer_failed(fault)),
     };
-    let (layout, tree) = match volume.finish(contents, manifest) {
+    let (layout, tree) = match volume.finish(written, manifest) {
         Ok(finished) => finished,
         Err(error) => return reports.end(&finish_failed(&error)),
     };

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::content::Contents;
 use crate::ledger::Ledger;
 use crate::manifest::Record;
+use crate::threads::Flusher;
 use crate::tree::{self, Visit};
 use crate::volume::{FLUSH, MANIFEST, Volume, WriteFault, at, leads_nowhere, open_in_root};
 
@@ -25,10 +26,10 @@ impl Volume {
     /// volume now. When this returns, all of it is on the device, and the manifest on its disk.
     pub(crate) fn finish(
         self,
-        contents: Contents,
+        (contents, flusher): (Contents, Flusher),
         manifest: File,
     ) -> Result<(LayoutFacts, TreeDigest), WriteFault> {
-        let Self { first, root, ledger, .. } = self;
+        let Self { root, ledger, .. } = self;
         let root = &root.fd;
         let mut pass = Pass {
             ledger,
@@ -38,9 +39,12 @@ impl Volume {
             manifest: BufWriter::new(manifest),
         };
         pass.look_at_top(root).map_err(at("look at the top of the tree"))?;
+        // The device works on the rest of it while the volume is looked through.
+        flusher.flush();
         let tree = tree::walk(root, contents, &mut pass)?;
         crash_point!(TreeWritten);
-        rustix::fs::syncfs(&first.fd).map_err(at(FLUSH))?;
+        // An error is told once (syncfs(2)): one that the thread was told of is not told here.
+        flusher.end().and_then(|()| rustix::fs::syncfs(root)).map_err(at(FLUSH))?;
         let manifest = pass.manifest.into_inner().map_err(|error| unwritten(error.into_error()))?;
         manifest.sync_all().map_err(unwritten)?;
         crash_point!(TreeFlushed);

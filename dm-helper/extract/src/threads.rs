@@ -4,9 +4,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle};
 
 use airlock_archive::Work;
+use rustix::io::Errno;
 
 /// Decompressors keep their tables elsewhere.
 const STACK: usize = 512 << 10;
@@ -19,11 +20,12 @@ impl Reader {
     /// Starts it.
     pub(crate) fn start() -> io::Result<Self> {
         let (give, work) = sync_channel::<Work>(1);
-        start(move || {
+        // Detached: it ends with the process.
+        drop(start(move || {
             if let Ok(work) = work.recv() {
                 work();
             }
-        })?;
+        })?);
         Ok(Self(give))
     }
 
@@ -36,37 +38,50 @@ impl Reader {
 
 /// A thread that has the device work on what is written while more of it comes.
 #[derive(Debug)]
-pub struct Flusher(SyncSender<()>);
+pub struct Flusher {
+    nudge: SyncSender<()>,
+    thread: JoinHandle<Result<(), Errno>>,
+}
 
 impl Flusher {
-    /// Starts it. `root` is a description of the volume that nobody else has: an error is told once to
-    /// each (syncfs(2)), and the flush that counts is the one at the end.
+    /// Starts it. It flushes the volume of which `root` is the root.
     pub(crate) fn start(root: OwnedFd) -> io::Result<Self> {
         let (nudge, nudged) = sync_channel(1);
-        start(move || {
+        let thread = start(move || {
+            let mut first = Ok(());
             while nudged.recv().is_ok() {
-                rustix::fs::syncfs(&root).ok();
+                first = first.and(rustix::fs::syncfs(&root));
             }
+            first
         })?;
-        Ok(Self(nudge))
+        Ok(Self { nudge, thread })
     }
 
     /// Has it flush all that is written so far, unless it is behind.
     pub(crate) fn flush(&self) {
-        self.0.try_send(()).ok();
+        self.nudge.try_send(()).ok();
+    }
+
+    /// Waits for its end, and answers the first error that it was told of.
+    pub(crate) fn end(self) -> Result<(), Errno> {
+        let Self { nudge, thread } = self;
+        drop(nudge);
+        // It has nothing to panic over.
+        thread.join().unwrap_or(Err(Errno::IO))
     }
 }
 
 /// Starts a thread. What the calling thread gave up before, this one never has: credentials, Landlock
 /// and filters are handed down (landlock(7), capabilities(7), seccomp(2)).
-fn start(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+fn start<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
     let (ready, is_ready) = sync_channel(1);
-    // Detached: it ends with the process.
-    drop(Builder::new().stack_size(STACK).spawn(move || {
+    let thread = Builder::new().stack_size(STACK).spawn(move || {
         // Past this line a thread does nothing more that only its start needs.
-        if ready.send(()).is_ok() {
-            work();
-        }
-    })?);
-    is_ready.recv().map_err(io::Error::other)
+        ready.send(()).ok();
+        work()
+    })?;
+    is_ready.recv().map_err(io::Error::other)?;
+    Ok(thread)
 }

@@ -66,11 +66,9 @@ impl Unpack {
         Self { volume, flusher, reports, contents, blob_bytes, unwrap, tar_bytes: 0 }
     }
 
-    pub(crate) fn into_parts(self) -> (Volume, Reports, Contents) {
+    pub(crate) fn into_parts(self) -> (Volume, Reports, (Contents, Flusher)) {
         let Self { volume, flusher, reports, contents, .. } = self;
-        // The device works on the rest of it while the volume is looked through.
-        flusher.flush();
-        (volume, reports, contents)
+        (volume, reports, (contents, flusher))
     }
 
     fn write(&mut self, entry: &Entry, content: &mut Content<'_>) -> Step<()> {
@@ -164,7 +162,7 @@ impl Unpack {
         if !entry.acls.is_empty() || before == Before::Anything {
             self.volume.forget_last();
         } else if before == Before::Nothing && entry.mode & Mode::SGID.as_raw_mode() == 0 {
-            // It hands nothing down, as it did when it was opened.
+            // It hands down no more than it seemed to when it was opened.
             self.volume.remember(&entry.path, directory);
         }
         Ok(())

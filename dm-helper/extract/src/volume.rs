@@ -83,14 +83,10 @@ pub(crate) struct Place<'e> {
 /// The volume.
 #[derive(Debug)]
 pub(crate) struct Volume {
-    /// The root as it was opened before anything was written: a description of it that is told of every
-    /// error since (syncfs(2)), whoever else was told, too.
-    pub(crate) first: Rc<Directory>,
     pub(crate) root: Rc<Directory>,
-    /// The parent of the last entry, whose neighbours mostly follow it; of a directory itself, what is in
-    /// it. A descriptor, so it leads
-    /// to the directory that was resolved; the path no longer might, once a link or a directory
-    /// was removed, so it is forgotten then.
+    /// The parent of the last entry, whose neighbours mostly follow it; after a directory that was just
+    /// made, that one. A descriptor, so it leads to the directory that was resolved; the path no longer
+    /// might, once a link or a directory was removed, so it is forgotten then.
     last: Option<(EntryPath, Rc<Directory>)>,
     pub(crate) ledger: Ledger,
 }
@@ -108,7 +104,7 @@ impl Volume {
         let something_below = remove::has_something(&fd).map_err(&open)?;
         let mut ledger = Ledger::new(something_below);
         let root = Rc::new(Directory::new(fd, &mut ledger).map_err(&open)?);
-        Ok(Self { first: Rc::clone(&root), root, last: None, ledger })
+        Ok(Self { root, last: None, ledger })
     }
 
     /// The place of an entry. Parents that are missing are made, root's and open to all.
@@ -216,9 +212,12 @@ impl Volume {
         Ok(())
     }
 
-    /// Notes a directory that was just made: what is in it mostly follows it.
+    /// Notes a directory that was just made in the last parent: what is in it mostly follows it. Where
+    /// something made way for it, its path may lead elsewhere by now, and the last parent is forgotten.
     pub(crate) fn remember(&mut self, path: &EntryPath, directory: Rc<Directory>) {
-        self.last = Some((path.clone(), directory));
+        if let Some(last) = &mut self.last {
+            *last = (path.clone(), directory);
+        }
     }
 
     /// To be called when the path of the last parent may lead elsewhere than it did, or when its

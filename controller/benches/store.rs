@@ -23,8 +23,9 @@ mod fill;
 #[path = "../src/testing/image.rs"]
 #[expect(dead_code, clippy::arithmetic_side_effects, reason = "shared with the crate's own tests")]
 mod image;
+#[path = "store/table.rs"]
+mod table;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,24 +40,9 @@ use airlock_protocol::control::{
 use airlock_protocol::wire::transport;
 use fake::{FakeHelper, Pool};
 use rusqlite::{Connection, Transaction};
+use table::{Line, peak, tell};
 use tarpc::context;
 use tokio::net::UnixStream;
-
-/// A measured case.
-struct Line {
-    case: &'static str,
-    subject: &'static str,
-    times: Vec<Duration>,
-    peak_kib: u64,
-}
-
-impl Line {
-    fn median(&self) -> f64 {
-        let mut times = self.times.clone();
-        times.sort();
-        times[times.len() / 2].as_secs_f64()
-    }
-}
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -417,72 +403,4 @@ async fn reruns(host: &Host, lines: &mut Vec<Line>) {
     lines.push(Line { case: "rerun", subject: "airlock", times, peak_kib });
     lines.push(Line { case: "rerun", subject: "airlock version", times: floor, peak_kib: 0 });
     daemon.stop();
-}
-
-/// The most memory that a process has used (proc(5), `VmHWM`).
-fn peak(pid: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
-}
-
-fn tell(lines: &[Line]) {
-    let aim = |case: &str| match case {
-        "lookup" => "< 1 ms",
-        "page" => "< 10 ms",
-        "startup" => "< 1 s",
-        "rerun" => "5 ms",
-        _ => "",
-    };
-    let mut json = Vec::new();
-    println!(
-        "{:10}  {:30}  {:>10}  {:>6}  {:>9}  aim",
-        "case", "subject", "median", "runs", "peak RSS"
-    );
-    for line in lines {
-        let Line { case, subject, times, peak_kib } = line;
-        let (median, runs) = (line.median(), times.len());
-        let shown = format!("{:.3} ms", median * 1000.0);
-        println!(
-            "{case:10}  {subject:30}  {shown:>10}  {runs:>6}  {:>5} MiB  {}",
-            peak_kib >> 10,
-            aim(case)
-        );
-        // A subject is a program: what was asked of ours is part of the case.
-        let is_program = ["airlock", "floor"].contains(subject);
-        let (name, program) = if is_program {
-            ((*case).to_owned(), *subject)
-        } else {
-            (format!("{case}: {subject}"), "airlock")
-        };
-        json.push(row(&name, program, line));
-    }
-    for (case, whole, floor) in [
-        ("transition", "airlock", "floor"),
-        ("rerun", "airlock", "airlock version"),
-        ("startup", "after kill -9, checked", "airlock"),
-    ] {
-        let median = |subject| {
-            let line = lines.iter().find(|line| line.case == case && line.subject == subject);
-            line.map_or(f64::NAN, Line::median)
-        };
-        println!("{case}: {whole} / {floor} = {:.2}", median(whole) / median(floor));
-    }
-    for case in ["lookup", "page"] {
-        let asked = lines.iter().filter(|line| line.case == case && line.subject != "floor");
-        let slowest = asked.max_by(|a, b| a.median().total_cmp(&b.median()));
-        json.extend(slowest.map(|line| row(case, "airlock", line)));
-    }
-    let mut text = String::new();
-    writeln!(text, "[\n  {}\n]", json.join(",\n  ")).unwrap();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("store.json"), text).unwrap();
-}
-
-fn row(case: &str, subject: &str, line: &Line) -> String {
-    let (median, runs, peak_kib) = (line.median(), line.times.len(), line.peak_kib);
-    format!(
-        "{{\"case\":\"{case}\",\"subject\":\"{subject}\",\"median_s\":{median:.6},\"runs\":{runs},\"peak_rss_kib\":{peak_kib}}}"
-    )
 }
